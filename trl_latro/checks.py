@@ -1,0 +1,110 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Checks of what the user passes in. Each failure is one sentence: what is wrong, the value seen, what to do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from trl import is_conversational
+
+
+def check_processing_class(processing_class: Any) -> None:
+    """
+    Raises:
+        `TypeError`: not a tokenizer. `ValueError`: a tokenizer without end token.
+    """
+    if isinstance(processing_class, ProcessorMixin):
+        raise TypeError(
+            f"`processing_class` is a {type(processing_class).__name__}, but LaTRO trains on text only. Pass a text "
+            "model, or its tokenizer as `processing_class`."
+        )
+    if not isinstance(processing_class, PreTrainedTokenizerBase):
+        raise TypeError(
+            f"`processing_class` is a {type(processing_class).__name__}, but must be a tokenizer "
+            "(`AutoTokenizer.from_pretrained(...)`)."
+        )
+    if processing_class.eos_token_id is None:
+        raise ValueError(
+            f"The tokenizer {type(processing_class).__name__} has no end token (`eos_token` is None), so neither a "
+            "rationale nor the answer could end. Set `tokenizer.eos_token`."
+        )
+
+
+def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """
+    Check prompts and answers; `where` names the first row, as "`train_dataset` row {row}", with `{row}` left open.
+
+    Raises:
+        `ValueError`: an answer that is empty or not text, messages without a chat template.
+    """
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        if not isinstance(answer, str) or not answer.strip():
+            raise ValueError(
+                f"{where.format(row=row)} has the answer {answer!r}, but every row needs a reference answer as "
+                "non-empty text. Remove the row or fill in its answer."
+            )
+        if is_conversational({"prompt": prompt}) and tokenizer.chat_template is None:
+            raise ValueError(
+                f"{where.format(row=row)} has messages as its prompt, but the tokenizer has no chat template. Use an "
+                "instruction-tuned model, set `tokenizer.chat_template`, or make the prompts plain text."
+            )
+
+
+def check_columns(columns: Sequence[str], name: str) -> None:
+    """
+    Raises:
+        `ValueError`: the column `prompt` or `answer` is missing.
+    """
+    missing = [column for column in ("prompt", "answer") if column not in columns]
+    if missing:
+        raise ValueError(
+            f"`{name}` has no column {' and no column '.join(map(repr, missing))}; its columns are {list(columns)}. "
+            "Rename the columns to 'prompt' (text or messages) and 'answer' (text), for example with "
+            "`dataset.rename_column`."
+        )
+
+
+def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Check columns and every row of a dataset; of a stream only the columns, its rows are checked as they come.
+
+    Raises:
+        `ValueError`: see [`check_columns`] and [`check_rows`]; or no rows.
+    """
+    if isinstance(dataset, IterableDataset):
+        check_columns(dataset.column_names or list(next(iter(dataset), {})), name)
+        return
+    check_columns(dataset.column_names, name)
+    if len(dataset) == 0:
+        raise ValueError(f"`{name}` has no rows. Check how it was loaded or filtered.")
+    check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
+
+
+def check_room(
+    prompt_lengths: Sequence[int],
+    answer_lengths: Sequence[int],
+    max_completion_length: int,
+    max_positions: int | None,
+    where: str,
+    first_row: int = 0,
+) -> None:
+    """
+    Check that prompt, longest rationale and answer fit into the model; lengths in tokens.
+
+    Raises:
+        `ValueError`: a prompt without tokens, or one that leaves no room for rationale and answer.
+    """
+    for row, (prompt, answer) in enumerate(zip(prompt_lengths, answer_lengths, strict=True), start=first_row):
+        if prompt == 0:
+            raise ValueError(
+                f"{where.format(row=row)} has a prompt without any token, so there is nothing to predict the first "
+                "token of the rationale from. Remove the row or fill in its prompt."
+            )
+        needed = prompt + max_completion_length + answer
+        if max_positions is not None and needed > max_positions:
+            raise ValueError(
+                f"{where.format(row=row)} has a prompt of {prompt} tokens, which with `max_completion_length` "
+                f"{max_completion_length} and an answer of {answer} tokens needs {needed} positions, but the model "
+                f"has {max_positions}. Remove the row, shorten its prompt, or lower `max_completion_length`."
+            )

@@ -1,0 +1,35 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+_PROBE = "latro"
+
+
+def find_end_of_turn(
+    tokenizer: PreTrainedTokenizerBase, eos_token_ids: list[int], chat_template_kwargs: dict[str, Any]
+) -> int:
+    """
+    Token that ends the assistant's turn in the tokenizer's chat template.
+
+    It need not be the tokenizer's end token: Phi-3.5 ends its turns with `<|end|>`, but its `eos_token` is
+    `<|endoftext|>`.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer with a chat template.
+        eos_token_ids (`list[int]`):
+            All end tokens of the model.
+        chat_template_kwargs (`dict[str, Any]`):
+            Keyword arguments for the chat template.
+
+    Returns:
+        `int`: the first end token that the template writes after an assistant message; the tokenizer's own end token
+        where the template writes none.
+    """
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, **chat_template_kwargs)
+    after = tokenizer(text.rpartition(_PROBE)[2], add_special_tokens=False)["input_ids"]
+    return next((token for token in after if token in eos_token_ids), tokenizer.eos_token_id)

@@ -1,0 +1,209 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+import pickle
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import RLOOConfig
+from trl.trainer.utils import get_callable_name
+
+from .objective import JEPO, REWARDS
+
+
+@dataclass
+class LaTROConfig(RLOOConfig):
+    r"""
+    Configuration class for the [`LaTROTrainer`].
+
+    This class includes only the parameters that LaTRO adds to [`~trl.RLOOConfig`], and the defaults that it changes to
+    the settings of the paper (https://huggingface.co/papers/2411.04282, section 5): 16 rationales per prompt, 4 x 12
+    samples per device and update (24 prompts x 16 samples on 8 GPUs), KL coefficient 0.05, learning rate 5e-7 with
+    linear decay and no warm-up.
+
+    Parameters:
+        > Parameters that control the rationale and the answer
+
+        answer_template (`str`, *optional*, defaults to `"The answer is {answer}."`):
+            Text that is scored after the rationale. `{answer}` stands for the row's answer; every other character,
+            braces too, stands for itself.
+        answer_separator (`str`, *optional*, defaults to `" "`):
+            Text between rationale and answer where the rationale ended with an end token or at the length limit. A
+            rationale that reached a stop string keeps the white space that the model put there.
+        rationale_stop_strings (`list[str]`, *optional*):
+            Where a rationale ends, besides end tokens. If `None`, the template's text before `{answer}` without
+            trailing white space (`["The answer is"]`). An empty list leaves end tokens only.
+
+        > Parameters that control the objective
+
+        reward_type (`str` or `Callable`, *optional*, defaults to `"logprob"`):
+            Reward `R` of a rationale, a function of the per-token log-probs of the answer after it: `"logprob"`
+            (LaTRO, their sum), `"prob"`, `"mean_prob"`, `"geometric_mean"` or `"jepo"`. Or a function defined at the
+            top level of a module, `(logps, mask) -> rewards`, on tensors of shape `(B, T)`, `(B, T)` and `(B,)`,
+            differentiable in `logps`.
+        answer_coef (`float`, *optional*, defaults to `1.0`):
+            Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
+            released code.
+        unfinished_penalty (`float`, *optional*, defaults to `2.0`):
+            Subtracted from the reward of a rationale that hit the length limit.
+
+    > [!NOTE]
+    > These parameters have default values different from [`~trl.RLOOConfig`]:
+    > - `num_generations`: Defaults to `16` instead of `2`.
+    > - `per_device_train_batch_size`: Defaults to `4` instead of `8`.
+    > - `gradient_accumulation_steps`: Defaults to `12` instead of `1`.
+    > - `per_device_eval_batch_size`: Defaults to `16` instead of `8`.
+    > - `learning_rate`: Defaults to `5e-7` instead of `1e-6`.
+    > - `disable_dropout`: Defaults to `True` instead of `False`.
+
+    Raises:
+        `ValueError`: a setting with which the log-probs would not be those of the sampled rationales, or without
+        meaning (see the message).
+    """
+
+    # Parameters whose default values are overridden from RLOOConfig
+    num_generations: int = field(
+        default=16,
+        metadata={
+            "help": "Number of rationales to sample per prompt. The effective batch size (num_processes * "
+            "per_device_batch_size * gradient_accumulation_steps) must be evenly divisible by this value."
+        },
+    )
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Samples per device and forward."})
+    gradient_accumulation_steps: int = field(
+        default=12, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
+    )
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Samples per device in evaluation."})
+    learning_rate: float = field(default=5e-7, metadata={"help": "The initial learning rate for AdamW."})
+    disable_dropout: bool = field(
+        default=True,
+        metadata={"help": "Whether to disable dropout in the model. With dropout the rewards are noisy."},
+    )
+
+    # Parameters that control the rationale and the answer
+    answer_template: str = field(
+        default="The answer is {answer}.",
+        metadata={"help": "Text that is scored after the rationale; {answer} stands for the row's answer."},
+    )
+    answer_separator: str = field(
+        default=" ",
+        metadata={
+            "help": "Text between rationale and answer where the rationale ended with an end token or at the length "
+            "limit."
+        },
+    )
+    rationale_stop_strings: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Where a rationale ends, besides end tokens. If not set, the template's text before {answer} "
+            "without trailing white space."
+        },
+    )
+
+    # Parameters that control the objective. No `Callable` in the type: the command line could not parse it.
+    reward_type: str = field(
+        default="logprob",
+        metadata={
+            "help": "Reward of a rationale, from the log-probs of the answer after it: 'logprob' (LaTRO), 'prob', "
+            "'mean_prob', 'geometric_mean' or 'jepo'. In Python also a function (logps, mask) -> rewards."
+        },
+    )
+    answer_coef: float = field(
+        default=1.0,
+        metadata={
+            "help": "Coefficient of the answer term, the second term of the paper's Eq. 4. 0.0 gives the loss of the "
+            "paper's released code."
+        },
+    )
+    unfinished_penalty: float = field(
+        default=2.0, metadata={"help": "Subtracted from the reward of a rationale that hit the length limit."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError(
+                f"`num_generations` is {self.num_generations}, but the leave-one-out baseline of a rationale is the "
+                "mean reward of the others of its prompt. Set it to 2 or more (the paper uses 16)."
+            )
+        super().__post_init__()
+        self._check_sampling()
+        if self.max_completion_length is None or self.max_completion_length < 1:
+            raise ValueError(
+                f"`max_completion_length` is {self.max_completion_length}, but a rationale needs a length limit of at "
+                "least 1 token (the paper uses 500)."
+            )
+        if "{answer}" not in self.answer_template:
+            raise ValueError(
+                f"`answer_template` is {self.answer_template!r} and has no `{{answer}}`. Put `{{answer}}` where the "
+                "row's answer stands, as in 'The answer is {answer}.'."
+            )
+        self._check_reward_type()
+        if self.answer_coef < 0 or self.unfinished_penalty < 0:
+            raise ValueError(
+                f"`answer_coef` ({self.answer_coef}) and `unfinished_penalty` ({self.unfinished_penalty}) must not be "
+                "negative: they would push the answer's likelihood down, or rationales to the length limit."
+            )
+
+        if self.rationale_stop_strings is None:
+            before = self.answer_template.partition("{answer}")[0].rstrip()
+            self.rationale_stop_strings = [before] if before else []
+        if not all(stop.strip() for stop in self.rationale_stop_strings):
+            raise ValueError(
+                f"`rationale_stop_strings` is {self.rationale_stop_strings} and has an empty or blank string, at "
+                "which every rationale would end. Remove it."
+            )
+        if self.use_vllm and self.rationale_stop_strings:
+            # vLLM stops by itself; the string has to be in the output, or the cut would not find it
+            stop = {"stop": self.rationale_stop_strings, "include_stop_str_in_output": True}
+            self.generation_kwargs = dict(self.generation_kwargs or {}) | stop
+
+    def _check_sampling(self) -> None:
+        """The gradient is that of samples from the model itself: nothing may change their distribution silently."""
+        generation_kwargs = self.generation_kwargs or {}
+        temperature = generation_kwargs.get("temperature", self.temperature)
+        if temperature != 1.0:
+            raise ValueError(
+                f"`temperature` is {temperature}, but LaTRO needs 1.0: TRL divides the logits by the temperature when "
+                "it scores, so the reward would not be log p(answer), and the rationales would not be samples of the "
+                "policy whose gradient is taken."
+            )
+        unchanged = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+        changed = {
+            name: value
+            for name, default in unchanged.items()
+            if (value := generation_kwargs.get(name, self.__dict__[name])) not in (default, None)
+        }
+        if changed:
+            warnings.warn(
+                f"{changed} changes the distribution that rationales are sampled from, but the gradient is taken as "
+                "if they came from the model itself, so it is biased. Leave these settings at their defaults.",
+                stacklevel=4,
+            )
+
+    def _check_reward_type(self) -> None:
+        if not callable(self.reward_type):
+            if self.reward_type not in (*REWARDS, JEPO):
+                raise ValueError(
+                    f"`reward_type` is {self.reward_type!r}, but must be one of {[*REWARDS, JEPO]} or a function "
+                    "(logps, mask) -> rewards."
+                )
+            if self.reward_type == JEPO and self.reward_clip_range is not None:
+                raise ValueError(
+                    f"`reward_clip_range` is {self.reward_clip_range}, but the reward 'jepo' belongs to all rationales "
+                    "of a prompt together and cannot be clipped row by row. Leave it unset."
+                )
+            return
+        try:
+            pickle.dumps(self.reward_type)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"`reward_type` is {self.reward_type}, which cannot be saved with the checkpoints. Define the function "
+                "at the top level of a module, not inside of another function or as a lambda."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the parent's; a `reward_type` function is given by its name, since trackers need plain values."""
+        as_dict = super().to_dict()
+        if callable(self.reward_type):
+            as_dict["reward_type"] = get_callable_name(self.reward_type)
+        return as_dict

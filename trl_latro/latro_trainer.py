@@ -1,0 +1,524 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+import textwrap
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import gather, gather_object
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from peft import PeftConfig, PeftModel
+from torch import Tensor, nn
+from transformers import (
+    AutoProcessor,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    TrainerCallback,
+)
+from trl import RLOOTrainer, is_conversational
+from trl.extras.profiling import profiling_context
+from trl.models import unwrap_model_for_generation
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import get_config_model_id, pad, use_adapter
+
+from . import objective
+from .checks import check_columns, check_dataset, check_processing_class, check_room, check_rows
+from .end_of_turn import find_end_of_turn
+from .latro_config import LaTROConfig
+from .packing import encode_answer, pack_rows, trim_padding
+from .rationale import RationaleStop, continuation_decoder, cut_rationale, find_stop
+
+
+class SampleColumns(NamedTuple):
+    """Quantities of the samples, one number each: of this process `(B,)`, gathered from all of them `(N,)`."""
+
+    rewards: Tensor
+    kl: Tensor
+    answer_logps: Tensor
+    finished: Tensor
+    lengths: Tensor
+
+
+class LaTROTrainer(RLOOTrainer):
+    """
+    Trainer for latent reasoning optimization (LaTRO), from the paper [Language Models are Hidden Reasoners: Unlocking
+    Latent Reasoning Capabilities via Self-Rewarding](https://huggingface.co/papers/2411.04282).
+
+    Questions with reference answers are enough: no verifier, no reward model. For each prompt x, K rationales z are
+    sampled; each is rewarded by the model's own log-probability of the reference answer y after it. The loss is
+    leave-one-out REINFORCE on the rationales, with a KL penalty in the reward, plus the answer's likelihood (Eq. 4).
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> from trl_latro import LaTROConfig, LaTROTrainer
+
+    >>> dataset = Dataset.from_list([{"prompt": "What is 3 * 4 + 5? Let's think step by step.", "answer": "17"}])
+
+    >>> trainer = LaTROTrainer(
+    ...     model="Qwen/Qwen2.5-0.5B-Instruct",
+    ...     args=LaTROConfig(output_dir="qwen-latro"),
+    ...     train_dataset=dataset,
+    ... )
+    >>> trainer.train()
+    ```
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Causal language model to be trained, as for [`~trl.RLOOTrainer`]: a model id or path, or a loaded model.
+            The reference model of the KL is its initial state (with PEFT, the model with the adapter switched off).
+        args ([`LaTROConfig`], *optional*):
+            Configuration for this trainer. If `None`, a default configuration is used.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Dataset to use for training, with the columns `"prompt"` (text or messages) and `"answer"` (text).
+        eval_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`], [`~datasets.DatasetDict`], [`~datasets.IterableDatasetDict`] or `dict[str, Dataset | IterableDataset]`, *optional*):
+            Dataset to use for evaluation. It must meet the same requirements as `train_dataset`.
+        processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
+            Tokenizer. If `None`, it is loaded from the model's name.
+        callbacks (list of [`~transformers.TrainerCallback`], *optional*):
+            List of callbacks to customize the training loop.
+        optimizers (`tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None]`, *optional*, defaults to `(None, None)`):
+            Optimizer and scheduler to use.
+        quantization_config ([`~transformers.BitsAndBytesConfig`], *optional*):
+            Quantization configuration used when loading the model from a model identifier.
+        peft_config ([`~peft.PeftConfig`], *optional*):
+            PEFT configuration used to wrap the model. If `None`, the model is not wrapped.
+
+    Raises:
+        `ValueError`, `TypeError`: before the first forward, for a dataset, tokenizer or model that cannot work; the
+        message says what is wrong, the value seen and what to do.
+    """
+
+    _tag_names = ["trl", "latro"]
+    _name = "LaTRO"
+    _paper = {
+        "title": "Language Models are Hidden Reasoners: Unlocking Latent Reasoning Capabilities via Self-Rewarding",
+        "id": "2411.04282",
+        # docstyle-ignore
+        "citation": textwrap.dedent("""\
+            @article{chen2024language,
+                title        = {{Language Models are Hidden Reasoners: Unlocking Latent Reasoning Capabilities via Self-Rewarding}},
+                author       = {Haolin Chen and Yihao Feng and Zuxin Liu and Weiran Yao and Akshara Prabhakar and Shelby Heinecke and Ricky Ho and Phil Mui and Silvio Savarese and Caiming Xiong and Huan Wang},
+                year         = 2024,
+                journal      = {arXiv preprint arXiv:2411.04282}
+            }"""),
+    }
+
+    args: LaTROConfig
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel,
+        args: LaTROConfig | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset
+        | IterableDataset
+        | DatasetDict
+        | IterableDatasetDict
+        | dict[str, Dataset | IterableDataset]
+        | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        quantization_config: BitsAndBytesConfig | None = None,
+        peft_config: PeftConfig | None = None,
+    ):
+        model_name = model if isinstance(model, str) else get_config_model_id(model.config)
+        if args is None:
+            args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
+
+        # Checked here, before the parent loads the model
+        if processing_class is None:
+            model_init_kwargs = args.model_init_kwargs or {}
+            processing_class = AutoProcessor.from_pretrained(
+                model_name,
+                revision=model_init_kwargs.get("revision") if isinstance(model, str) else None,
+                truncation_side="left",
+                padding_side="left",
+                trust_remote_code=args.trust_remote_code,
+            )
+        check_processing_class(processing_class)
+        datasets = self._named_datasets(train_dataset, eval_dataset)
+        for name, dataset in datasets.items():
+            check_dataset(dataset, name, processing_class)
+
+        super().__init__(
+            model=model,
+            reward_funcs=[],  # the reward is the model's own, see `_generate_and_score_completions`
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+        )
+
+        self.answer_template = args.answer_template
+        self.answer_separator = args.answer_separator
+        self.stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
+        self.answer_coef = args.answer_coef
+        self.unfinished_penalty = args.unfinished_penalty
+        # None: "jepo", whose reward belongs to the rationales of a prompt together
+        self.reward_function: objective.RewardFunction | None = (
+            args.reward_type if callable(args.reward_type) else objective.REWARDS.get(args.reward_type)
+        )
+
+        self._check_model_config()
+        self._rows_come_unchecked = False
+        for name, dataset in datasets.items():
+            if isinstance(dataset, IterableDataset):
+                self._rows_come_unchecked = True
+                continue
+            rows = dataset.select_columns(["prompt", "answer"])
+            for batch in range(0, len(rows), 1000):
+                self._check_room(**rows[batch : batch + 1000], where=f"`{name}` row {{row}}", first_row=batch)
+
+    @staticmethod
+    def _named_datasets(train_dataset: Any, eval_dataset: Any) -> dict[str, Dataset | IterableDataset]:
+        """The datasets by the names that error messages give them; other types are left to the parent's checks."""
+        named = {"train_dataset": train_dataset}
+        if isinstance(eval_dataset, dict):
+            named |= {f"eval_dataset[{key!r}]": dataset for key, dataset in eval_dataset.items()}
+        else:
+            named["eval_dataset"] = eval_dataset
+        return {name: dataset for name, dataset in named.items() if isinstance(dataset, (Dataset, IterableDataset))}
+
+    def _check_model_config(self) -> None:
+        config = self.model.config.get_text_config()
+        # `disable_dropout` reaches dropout modules, but not attention that reads its rate from the config
+        attention_dropout = config.to_dict().get("attention_dropout") or 0.0
+        if self.args.disable_dropout and attention_dropout > 0:
+            raise ValueError(
+                f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "
+                "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
+            )
+
+    def _check_room(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
+        prompt_ids, _, _ = self._tokenize_prompts(prompt)
+        answers = [self.answer_separator + self._answer_text(text) for text in answer]
+        answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
+        check_room(
+            [len(ids) for ids in prompt_ids],
+            [len(ids) + 1 for ids in answer_ids],  # and the end-of-turn token
+            self.max_completion_length,
+            # Models without a limit (state space models, ALiBi) do not have the attribute
+            getattr(self.model.config.get_text_config(), "max_position_embeddings", None),
+            where,
+            first_row,
+        )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns = [*(self._signature_columns or []), "answer"]
+
+    def _answer_text(self, answer: str) -> str:
+        return self.answer_template.replace("{answer}", answer)
+
+    @cached_property
+    def _end_of_turn_id(self) -> int:
+        return find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
+
+    @cached_property
+    def _decode(self) -> Callable[[list[int]], str]:
+        return continuation_decoder(self._tokenizer)
+
+    # ---- roll out ----
+
+    @cached_property
+    def _rationale_stop(self) -> RationaleStop:
+        return RationaleStop(self._tokenizer, self.stop_strings)
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any]
+    ) -> list[list[int]]:
+        # vLLM gets the stop strings from the config. Continuous batching of transformers 5.23 has none: it decodes on
+        # to the end token, and the cut drops what follows the stop string.
+        if self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
+            sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+        else:
+            sampled_ids = self._generate_until_stop(prompt_ids)
+        return [self._with_end_token(ids) for ids in sampled_ids]
+
+    def _generate_until_stop(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """The parent's regular generation, with a stopping criterion, for which the parent has no argument."""
+        input_ids, attention_mask = (
+            pad(rows, padding_value=value, padding_side="left", pad_to_multiple_of=self.pad_to_multiple_of).to(
+                self.accelerator.device
+            )
+            for rows, value in (
+                ([torch.tensor(ids) for ids in prompt_ids], self._tokenizer.pad_token_id),
+                ([torch.ones(len(ids), dtype=torch.long) for ids in prompt_ids], 0),
+            )
+        )  # (B, P)
+        self._rationale_stop.prompt_length = input_ids.size(1)
+        with (
+            profiling_context(self, "transformers.generate"),
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as unwrapped_model,
+            torch.no_grad(),
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            output_ids = unwrapped_model.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=self.generation_config,
+                stopping_criteria=StoppingCriteriaList([self._rationale_stop]),
+            )
+        return output_ids[:, input_ids.size(1) :].tolist()
+
+    def _with_end_token(self, ids: list[int]) -> list[int]:
+        """
+        End a finished row with an end token, and drop the padding behind it.
+
+        TRL counts a completion as truncated unless its last token is an end token, so one stands in for the stop
+        string.
+        """
+        for position, token in enumerate(ids):
+            if token in self.eos_token_ids:
+                return ids[: position + 1]
+        if ids and find_stop(self._decode(ids), self.stop_strings) is None:
+            return ids
+        while ids and ids[-1] == self._tokenizer.pad_token_id:
+            ids = ids[:-1]
+        return [*ids, self._tokenizer.eos_token_id]
+
+    # ---- cut, pack, score, reward ----
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """
+        Roll out -> cut -> pack -> score -> reward.
+
+        Returns:
+            `dict[str, torch.Tensor]`: what the loss needs, one row per sample: `input_ids`, `attention_mask`,
+            `rationale_mask`, `answer_mask` and `answer_weights` of shape `(B, L)`, `old_logps` and `advantages` of
+            shape `(B,)`.
+        """
+        mode = "train" if self.model.training else "eval"
+        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
+        device = self.accelerator.device
+
+        check_columns(list(inputs[0]), f"{mode}_dataset")
+        prompts = [example["prompt"] for example in inputs]
+        answers = [example["answer"] for example in inputs]
+        check_rows(prompts, answers, self._tokenizer, f"A batch of `{mode}_dataset`: row {{row}}")
+        if self._rows_come_unchecked:
+            self._check_room(prompts, answers, where=f"A batch of `{mode}_dataset`: row {{row}}")
+
+        # Roll out
+        prompt_ids, sampled_ids, completions = self._generate(prompts)
+
+        # Cut
+        rationales = [
+            cut_rationale(ids, self._tokenizer, self.stop_strings, self.eos_token_ids, self.answer_separator)
+            for ids in sampled_ids
+        ]
+
+        # Pack
+        end_of_turn_id = (
+            self._end_of_turn_id if is_conversational({"prompt": prompts[0]}) else self._tokenizer.eos_token_id
+        )
+        answer_ids = [
+            encode_answer(rationale.ids, rationale.lead + self._answer_text(answer), self._tokenizer, end_of_turn_id)
+            for rationale, answer in zip(rationales, answers, strict=True)
+        ]
+        batch = pack_rows(
+            prompt_ids,
+            [rationale.ids for rationale in rationales],
+            answer_ids,
+            self._tokenizer.pad_token_id,
+            self.pad_to_multiple_of,
+        )
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}  # (B, L) each
+
+        # Score
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            logps = self._score(self.model, batch)  # (B, L)
+            if self.beta != 0.0:
+                reference_logps = self._reference_logps(batch)  # (B, L)
+            else:
+                reference_logps = logps
+        old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
+        answer_logps = objective.logprob(logps, batch["answer_mask"])  # (B,) l(z) = log pi(y|x,z)
+        kl = ((logps - reference_logps) * batch["rationale_mask"]).sum(1)  # (B,) answer tokens are not in it
+
+        # Reward. Gathered, because the rationales of a prompt can be spread over processes.
+        if self.reward_function is None:
+            rewards = answer_logps
+        else:
+            rewards, answer_weights = objective.reward_and_weights(self.reward_function, logps, batch["answer_mask"])
+        finished = torch.tensor([float(rationale.finished) for rationale in rationales], device=device)
+        lengths = batch["rationale_mask"].sum(1).float()
+        columns = SampleColumns(rewards, kl, answer_logps, finished, lengths)
+        columns = SampleColumns(*gather(torch.stack(columns, dim=1)).unbind(1))  # (N,) each, N = B * processes
+        if len(columns.rewards) % num_generations != 0:
+            raise ValueError(
+                f"A batch of `{mode}_dataset` has {len(columns.rewards)} samples over all processes, which is not a "
+                f"multiple of the {num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so "
+                "that it is."
+            )
+        local = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
+        penalty = self.unfinished_penalty * (1.0 - columns.finished)
+        if self.reward_function is None:
+            bound = objective.jepo_bound(columns.answer_logps, num_generations)  # (N / K,)
+            rewards = bound.repeat_interleave(num_generations) - penalty
+            advantages = objective.jepo_advantages(columns.answer_logps, num_generations)
+            advantages = advantages + objective.leave_one_out(-penalty - self.beta * columns.kl, num_generations)
+            answer_weights = objective.jepo_weights(columns.answer_logps, num_generations)[local, None]
+            answer_weights = answer_weights * batch["answer_mask"]
+        else:
+            rewards = columns.rewards - penalty
+            if self.reward_clip_range:
+                rewards = rewards.clamp(*self.reward_clip_range)
+            # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
+            advantages = objective.leave_one_out(rewards - self.beta * columns.kl, num_generations)
+        columns = columns._replace(rewards=rewards)
+
+        self._log_rollout(mode, num_generations, columns, advantages)
+        table = {
+            "prompt": prompts,
+            "completion": completions,
+            "rationale": [self._decode(rationale.ids) for rationale in rationales],
+            "answer": answers,
+        }
+        self._log_table(table, columns, advantages)
+
+        if self.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
+        advantages = advantages[local]
+        if self.mask_truncated_completions:
+            advantages = advantages * columns.finished[local]
+            answer_weights = answer_weights * columns.finished[local, None]
+        return {**batch, "answer_weights": answer_weights, "old_logps": old_logps, "advantages": advantages}
+
+    def _score(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Log-prob of each rationale and answer token `(B, L)`, in forwards of at most the per-device batch size."""
+        args = self.args
+        batch_size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
+        length = batch["input_ids"].size(1)
+        logps = []
+        for start in range(0, batch["input_ids"].size(0), batch_size):
+            rows = {name: tensor[start : start + batch_size] for name, tensor in batch.items()}
+            rows = trim_padding(rows, self.pad_to_multiple_of)
+            chunk, _, _ = self._per_token_logps(model, rows)
+            logps.append(F.pad(chunk, (0, length - chunk.size(1))))
+        return torch.cat(logps)
+
+    def _reference_logps(self, batch: dict[str, Tensor]) -> Tensor:
+        """Log-probs under the frozen initial model, `(B, L)`; with PEFT the adapter is switched off."""
+        if self.ref_model is not None:
+            return self._score(self.ref_model, batch)
+        model = self.accelerator.unwrap_model(self.model)
+        # A PeftModel that came with an adapter has a frozen copy of it, made by the parent under the name "ref"
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._score(self.model, batch)
+
+    def _per_token_logps(
+        self, model: nn.Module, batch: dict[str, Tensor], **kwargs: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Log-probs and entropies `(B, L)`, 0 where the shortest prompt reaches, and the MoE auxiliary loss."""
+        prompt_mask = batch["attention_mask"] - batch["rationale_mask"] - batch["answer_mask"]
+        shortest_prompt = int(prompt_mask.sum(1).min())
+        logps, entropies, aux_loss = self._get_per_token_logps_and_entropies(
+            model,
+            batch["input_ids"],
+            batch["attention_mask"],
+            logits_to_keep=batch["input_ids"].size(1) - shortest_prompt,
+            **kwargs,
+        )
+        logps = F.pad(logps, (shortest_prompt, 0))
+        if entropies is not None:
+            entropies = F.pad(entropies, (shortest_prompt, 0))
+        return logps, entropies, aux_loss
+
+    # ---- loss ----
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        mode = "train" if self.model.training else "eval"
+        batch = trim_padding(inputs, self.pad_to_multiple_of)
+        rationale_mask = batch["rationale_mask"]  # (B, L)
+        logps, entropies, aux_loss = self._per_token_logps(
+            model, batch, compute_entropy=True, compute_aux_loss=self.aux_loss_enabled
+        )
+
+        assert entropies is not None  # it was asked for
+
+        # loss = - mean_k( A_k * log pi(z_k|x) + answer_coef * sum_t w_kt * logp_kt )      (paper, Eq. 4)
+        rationale_logps = (logps * rationale_mask).sum(1)  # (B,)
+        rationale_loss = objective.rationale_loss(
+            rationale_logps, batch["old_logps"], batch["advantages"], self.epsilon_low, self.epsilon_high
+        ).mean()
+        answer_loss = objective.answer_loss(logps, batch["answer_weights"]).mean()
+        loss = rationale_loss + self.answer_coef * answer_loss
+        if self.aux_loss_enabled:
+            loss = loss + self.router_aux_loss_coef * aux_loss
+            self._metrics[mode]["aux_loss"].append(self.accelerator.gather(aux_loss).mean().item())
+
+        self._log_loss(mode, batch, rationale_logps.detach(), rationale_loss.detach(), answer_loss.detach(), entropies)
+        return loss
+
+    # ---- logs ----
+
+    def _log_rollout(self, mode: str, num_generations: int, columns: SampleColumns, advantages: Tensor) -> None:
+        """Metrics of the samples of all processes."""
+        rewards, kl, answer_logps, finished, lengths = columns  # (N,) each
+        metrics = self._metrics[mode]
+        if self.beta != 0.0:
+            metrics["kl"].append((kl.sum() / lengths.sum().clamp(min=1.0)).item())  # per token, as in RLOO
+        metrics["reward"].append(rewards.mean().item())  # without the KL, as in RLOO
+        metrics["reward_std"].append(rewards.std().item())
+        group_std = (rewards - self.beta * kl).view(-1, num_generations).std(1, correction=0)
+        metrics["frac_reward_zero_std"].append((group_std < 1e-8).float().mean().item())
+        metrics["latro/answer_logp"].append(answer_logps.mean().item())
+        metrics["latro/answer_prob"].append(answer_logps.exp().mean().item())
+        metrics["latro/finished_ratio"].append(finished.mean().item())
+        # Within a prompt the advantage is the reward r_k, shifted and scaled
+        correlation = objective.group_correlation(lengths, advantages, num_generations)
+        metrics["latro/length_reward_corr"].append(correlation.item())
+
+    def _log_table(self, table: dict[str, list], columns: SampleColumns, advantages: Tensor) -> None:
+        """Rows of the completions table, which the parent prints and sends to the trackers."""
+        table = {name: gather_object(values) for name, values in table.items()}
+        self._logs["prompt"].extend(table["prompt"])
+        self._logs["completion"].extend(table["completion"])
+        self._logs["rewards"]["reward"].extend(columns.rewards.tolist())
+        self._logs["advantages"].extend(advantages.tolist())
+        self._logs["extra"]["rationale"].extend(table["rationale"])
+        self._logs["extra"]["answer"].extend(table["answer"])
+        self._logs["extra"]["answer_logp"].extend(columns.answer_logps.tolist())
+
+    def _log_loss(
+        self,
+        mode: str,
+        batch: dict[str, Tensor],
+        rationale_logps: Tensor,
+        rationale_loss: Tensor,
+        answer_loss: Tensor,
+        entropies: Tensor,
+    ) -> None:
+        """Metrics of one forward, averaged over processes. On-policy `latro/policy_loss` is near 0 by construction."""
+        ratio = (rationale_logps - batch["old_logps"]).exp()  # (B,)
+        low = ((ratio < 1 - self.epsilon_low) & (batch["advantages"] < 0)).float().mean()
+        high = ((ratio > 1 + self.epsilon_high) & (batch["advantages"] > 0)).float().mean()
+        means = self.accelerator.reduce(torch.stack([rationale_loss, answer_loss, low, high]), reduction="mean")
+        names = ("latro/policy_loss", "latro/answer_loss", "clip_ratio/low_mean", "clip_ratio/high_mean")
+        for name, value in zip(names, means.tolist(), strict=True):
+            self._metrics[mode][name].append(value)
+        self._metrics[mode]["clip_ratio/region_mean"].append((means[2] + means[3]).item())
+
+        rationale_mask = batch["rationale_mask"]
+        sums = torch.stack([(entropies * rationale_mask).sum(), rationale_mask.sum().float()])
+        entropy, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+        self._metrics[mode]["entropy"].append(entropy / max(tokens, 1.0))

@@ -1,0 +1,161 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""
+Where a sampled rationale ends.
+
+Sampled tokens are never decoded and encoded again: the ids trained on are the ids sampled. A rationale ends at the
+first end token or where a stop string (by default the answer template's beginning) starts. A stop string may start in
+the middle of a token; that token is dropped, and what it holds of the rationale (as a rule the space before "The
+answer is") becomes the beginning of the answer's text, the `lead`.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedTokenizerBase, StoppingCriteria, StopStringCriteria
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """
+    A sampled completion up to its end, without the end token or stop string.
+
+    Args:
+        ids (`list[int]`):
+            Sampled tokens that are kept, exactly as sampled.
+        lead (`str`):
+            Text between them and the answer template: what the cut token holds before the stop string, or the
+            configured separator.
+        finished (`bool`):
+            Whether there was an end token or a stop string. `False`: it ran into the length limit.
+    """
+
+    ids: list[int]
+    lead: str
+    finished: bool
+
+
+def continuation_decoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[int]], str]:
+    """
+    Function from tokens to the text that they add after other text.
+
+    `tokenizer.decode` gives the text of a beginning: SentencePiece-style decoders take a space off it. A rationale and
+    an answer follow a prompt, so that space is theirs. With this function the text of a row is the sum of the texts of
+    its parts, also where a part is empty.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer.
+    """
+    before = tokenizer.encode("a", add_special_tokens=False)
+
+    def decode_with_text_before(ids: list[int]) -> str:
+        ids = [*before, *ids]
+        return cast(str, tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    before_length = len(decode_with_text_before([]))
+    return lambda ids: decode_with_text_before(ids)[before_length:]
+
+
+def find_stop(text: str, stop_strings: list[str]) -> int | None:
+    """Earliest character of `text` where a stop string starts, `None` if there is none."""
+    return min((start for stop in stop_strings if (start := text.find(stop)) != -1), default=None)
+
+
+def cut_rationale(
+    sampled_ids: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    stop_strings: list[str],
+    eos_token_ids: list[int],
+    separator: str,
+) -> Rationale:
+    """
+    Cut a sampled completion where its rationale ends.
+
+    With `m` the character where the first stop string starts, the largest `i` is taken for which `ids[:i]` decodes to
+    a beginning of `text[:m]`: no token that reaches into the stop string is kept, nor one that ends in half a
+    character.
+
+    Args:
+        sampled_ids (`list[int]`):
+            Completion as sampled. What follows the first end token or stop string (padding, which may be the end
+            token) is dropped.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the model that sampled.
+        stop_strings (`list[str]`):
+            Strings that end a rationale; may be empty.
+        eos_token_ids (`list[int]`):
+            Tokens that end a rationale.
+        separator (`str`):
+            `lead` of a rationale that reached no stop string.
+    """
+    end = next((position for position, token in enumerate(sampled_ids) if token in eos_token_ids), None)
+    ids = sampled_ids[:end]
+    decode = continuation_decoder(tokenizer)
+    text = decode(ids)
+    stop = find_stop(text, stop_strings)
+    if stop is None:
+        return Rationale(ids, separator, finished=end is not None)
+
+    # Bisection over "reaches character `stop`". Not over the length of the text: half a character decodes to several
+    # replacement characters in some tokenizers, so that length can fall with one more token.
+    reached = text[: stop + 1]
+    kept = bisect_left(range(len(ids)), True, key=lambda i: decode(ids[:i]).startswith(reached)) - 1
+    while not text[:stop].startswith(decode(ids[:kept])):
+        kept -= 1
+    return Rationale(ids[:kept], text[len(decode(ids[:kept])) : stop], finished=True)
+
+
+def check_stop_strings(tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]) -> None:
+    """
+    Check that the model can write every stop string.
+
+    Raises:
+        `ValueError`: the tokenizer loses the stop string (it lower-cases, or has no tokens for its characters).
+    """
+    decode = continuation_decoder(tokenizer)
+    for stop in stop_strings:
+        written = decode(tokenizer.encode(stop, add_special_tokens=False))
+        if stop not in written:
+            raise ValueError(
+                f"The stop string {stop!r} cannot be written with this tokenizer, which makes {written!r} of it, so "
+                "no rationale would ever end there. Choose other `rationale_stop_strings` or another "
+                "`answer_template`."
+            )
+
+
+class RationaleStop(StoppingCriteria):
+    """
+    Stops `generate` for every row that has reached a stop string after its prompt.
+
+    [`~transformers.StopStringCriteria`] looks at all rows at once but compares tokens, so each row that it reports is
+    confirmed on the decoded text by the rule of [`cut_rationale`]. Its table over the vocabulary takes seconds to
+    build: keep one `RationaleStop` and set `prompt_length` before each call of `generate`.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the model.
+        stop_strings (`list[str]`):
+            Strings that end a rationale, at least one.
+
+    Attributes:
+        prompt_length (`int`): Width of the prompts given to `generate`, padding included.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]):
+        check_stop_strings(tokenizer, stop_strings)
+        self.stop_strings = stop_strings
+        self.prompt_length = 0
+        self._decode = continuation_decoder(tokenizer)
+        self._prefilter = StopStringCriteria(tokenizer, stop_strings)
+
+    def __call__(
+        self, input_ids: torch.LongTensor, scores: tuple[torch.Tensor] | None, **kwargs: Any
+    ) -> torch.BoolTensor:
+        generated = input_ids[:, self.prompt_length :]  # (B, T)
+        stopped = self._prefilter(generated, scores)  # (B,)
+        for row in stopped.nonzero().flatten().tolist():
+            stopped[row] = find_stop(self._decode(generated[row].tolist()), self.stop_strings) is not None
+        return stopped
