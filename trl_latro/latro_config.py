@@ -155,7 +155,7 @@ class LaTROConfig(RLOOConfig):
         if self.use_vllm and self.rationale_stop_strings:
             # vLLM stops by itself; the string has to be in the output, or the cut would not find it
             stop = {"stop": self.rationale_stop_strings, "include_stop_str_in_output": True}
-            self.generation_kwargs = dict(self.generation_kwargs or {}) | stop
+            self.generation_kwargs = dict(self.generation_kwargs or {}) | stop  # type: ignore[has-type]
 
     def _check_sampling(self) -> None:
         """The gradient is that of samples from the model itself: nothing may change their distribution silently."""

@@ -31,6 +31,7 @@ from .end_of_turn import find_end_of_turn
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
 from .rationale import RationaleStop, continuation_decoder, cut_rationale, find_stop
+from .sampler import EpochSampler
 
 
 class SampleColumns(NamedTuple):
@@ -41,6 +42,7 @@ class SampleColumns(NamedTuple):
     answer_logps: Tensor
     finished: Tensor
     lengths: Tensor
+    sampled_lengths: Tensor
 
 
 class LaTROTrainer(RLOOTrainer):
@@ -110,6 +112,7 @@ class LaTROTrainer(RLOOTrainer):
     }
 
     args: LaTROConfig
+    _signature_columns: list[str] | None
 
     def __init__(
         self,
@@ -219,6 +222,17 @@ class LaTROTrainer(RLOOTrainer):
             super()._set_signature_columns_if_needed()
             self._signature_columns = [*(self._signature_columns or []), "answer"]
 
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
+        parent = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            data_source=parent.data_source,
+            mini_repeat_count=parent.mini_repeat_count,
+            batch_size=parent.batch_size,
+            repeat_count=parent.repeat_count,
+            shuffle=parent.shuffle,
+            seed=parent.seed,
+        )
+
     def _answer_text(self, answer: str) -> str:
         return self.answer_template.replace("{answer}", answer)
 
@@ -245,7 +259,7 @@ class LaTROTrainer(RLOOTrainer):
             sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
         else:
             sampled_ids = self._generate_until_stop(prompt_ids)
-        return [self._with_end_token(ids) for ids in sampled_ids]
+        return [self._trim(ids) for ids in sampled_ids]
 
     def _generate_until_stop(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """The parent's regular generation, with a stopping criterion, for which the parent has no argument."""
@@ -279,21 +293,15 @@ class LaTROTrainer(RLOOTrainer):
             )
         return output_ids[:, input_ids.size(1) :].tolist()
 
-    def _with_end_token(self, ids: list[int]) -> list[int]:
-        """
-        End a finished row with an end token, and drop the padding behind it.
-
-        TRL counts a completion as truncated unless its last token is an end token, so one stands in for the stop
-        string.
-        """
+    def _trim(self, ids: list[int]) -> list[int]:
+        """Drop the padding after an end token or a stop string. A rationale without tokens keeps an end token."""
         for position, token in enumerate(ids):
             if token in self.eos_token_ids:
                 return ids[: position + 1]
-        if ids and find_stop(self._decode(ids), self.stop_strings) is None:
-            return ids
-        while ids and ids[-1] == self._tokenizer.pad_token_id:
-            ids = ids[:-1]
-        return [*ids, self._tokenizer.eos_token_id]
+        if find_stop(self._decode(ids), self.stop_strings) is not None:
+            while ids[-1] == self._tokenizer.pad_token_id:
+                ids = ids[:-1]
+        return ids or [self._tokenizer.eos_token_id]
 
     # ---- cut, pack, score, reward ----
 
@@ -361,7 +369,8 @@ class LaTROTrainer(RLOOTrainer):
             rewards, answer_weights = objective.reward_and_weights(self.reward_function, logps, batch["answer_mask"])
         finished = torch.tensor([float(rationale.finished) for rationale in rationales], device=device)
         lengths = batch["rationale_mask"].sum(1).float()
-        columns = SampleColumns(rewards, kl, answer_logps, finished, lengths)
+        sampled_lengths = torch.tensor([float(len(ids)) for ids in sampled_ids], device=device)
+        columns = SampleColumns(rewards, kl, answer_logps, finished, lengths, sampled_lengths)
         columns = SampleColumns(*gather(torch.stack(columns, dim=1)).unbind(1))  # (N,) each, N = B * processes
         if len(columns.rewards) % num_generations != 0:
             raise ValueError(
@@ -473,8 +482,14 @@ class LaTROTrainer(RLOOTrainer):
 
     def _log_rollout(self, mode: str, num_generations: int, columns: SampleColumns, advantages: Tensor) -> None:
         """Metrics of the samples of all processes."""
-        rewards, kl, answer_logps, finished, lengths = columns  # (N,) each
+        rewards, kl, answer_logps, finished, lengths, sampled_lengths = columns  # (N,) each
         metrics = self._metrics[mode]
+        # For TRL a completion is truncated unless its last token is an end token: here a stop string ends it as well
+        terminated = sampled_lengths[finished.bool()] if finished.any() else torch.zeros(1)
+        metrics["completions/clipped_ratio"][-1] = 1.0 - finished.mean().item()
+        metrics["completions/mean_terminated_length"][-1] = terminated.mean().item()
+        metrics["completions/min_terminated_length"][-1] = terminated.min().item()
+        metrics["completions/max_terminated_length"][-1] = terminated.max().item()
         if self.beta != 0.0:
             metrics["kl"].append((kl.sum() / lengths.sum().clamp(min=1.0)).item())  # per token, as in RLOO
         metrics["reward"].append(rewards.mean().item())  # without the KL, as in RLOO

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from .rationale import continuation_decoder
 
 
-# Texts put before an answer to encode it as a continuation. Which of them stays apart from what follows depends on the
-# tokenizer and on the answer's first character.
-_ANCHORS = ("\n", ".", "a")
+# Texts put before an answer to encode it as a continuation. A line break merges with no word; but some tokenizers drop
+# it, or know a continuation only inside a word.
+_ANCHORS = ("\n", "a")
 
 
 def encode_answer(
@@ -44,15 +44,21 @@ def encode_answer(
     """
     decode = continuation_decoder(tokenizer)
     row_text = decode(rationale_ids) + answer_text
-    exact = (ids for ids in _encodings(answer_text, tokenizer) if decode([*rationale_ids, *ids]) == row_text)
-    # A tokenizer that loses white space or case has no exact encoding, and its own is the best there is.
-    answer_ids = next(exact, None) or tokenizer.encode(answer_text, add_special_tokens=False)
-    return [*answer_ids, end_of_turn_id]
+
+    def is_exact(ids: list[int]) -> bool:
+        return decode([*rationale_ids, *ids]) == row_text
+
+    plain = tokenizer.encode(answer_text, add_special_tokens=False)
+    if is_exact(plain):
+        return [*plain, end_of_turn_id]
+    continuations = list(_continuations(answer_text, tokenizer))
+    # No encoding is exact where the tokenizer loses white space, case or characters.
+    best = next(filter(is_exact, continuations), next(iter(continuations), plain))
+    return [*best, end_of_turn_id]
 
 
-def _encodings(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """Encodings of a text, as a beginning and as a continuation."""
-    yield tokenizer.encode(text, add_special_tokens=False)
+def _continuations(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    """Encodings of a text that stands behind another one."""
     for anchor in _ANCHORS:
         anchor_ids = tokenizer.encode(anchor, add_special_tokens=False)
         ids = tokenizer.encode(anchor + text, add_special_tokens=False)

@@ -102,7 +102,7 @@ def cut_rationale(
     # Bisection over "reaches character `stop`". Not over the length of the text: half a character decodes to several
     # replacement characters in some tokenizers, so that length can fall with one more token.
     reached = text[: stop + 1]
-    kept = bisect_left(range(len(ids)), True, key=lambda i: decode(ids[:i]).startswith(reached)) - 1
+    kept = bisect_left(range(len(ids)), True, key=lambda i: decode(ids[:i]).startswith(reached))
     while not text[:stop].startswith(decode(ids[:kept])):
         kept -= 1
     return Rationale(ids[:kept], text[len(decode(ids[:kept])) : stop], finished=True)
