@@ -1,0 +1,42 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+#
+# Every target sets up what it needs in .venv, once. Another interpreter: make test PYTHON=python3.12
+
+# The first of these that is new enough for trl 1.16, which asks for 3.11.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: quickstart test lint format typecheck clean
+
+quickstart: .venv/.quickstart-installed
+	.venv/bin/python examples/quickstart.py
+
+test: .venv/.test-installed
+	.venv/bin/python -m pytest -q
+
+lint: .venv/.dev-installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/.dev-installed
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+typecheck: .venv/.dev-installed
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info quickstart_output
+
+# `.venv/.EXTRA-installed` stands for the package with one of its extras, at the versions of constraints.txt.
+.venv/.%-installed: pyproject.toml constraints.txt | .venv/bin/python
+	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	touch $@
+
+.venv/bin/python:
+	@$(if $(PYTHON),,echo "trl_latro needs Python 3.11 or newer, because trl 1.16 does; there is none on the PATH. \
+	Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1)
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; } # half an environment would pass for a whole one
