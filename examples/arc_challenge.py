@@ -1,0 +1,16 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""
+LaTRO on ARC-Challenge (`--help` lists all arguments).
+
+On 8 GPUs, with the settings of the paper:
+
+    deepspeed examples/arc_challenge.py --config examples/configs/arc_challenge_llama-3.1-8b.yaml
+"""
+
+from trl_latro.scripts.train import main
+from trl_latro.tasks.arc_challenge import ARC_CHALLENGE
+
+
+if __name__ == "__main__":
+    main(ARC_CHALLENGE, beta=0.25)

@@ -1,0 +1,20 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""
+LaTRO on GSM8K (`--help` lists all arguments).
+
+On 8 GPUs, with the settings of the paper:
+
+    deepspeed examples/gsm8k.py --config examples/configs/gsm8k_llama-3.1-8b.yaml
+
+On one GPU, with LoRA:
+
+    python examples/gsm8k.py --config examples/configs/gsm8k_llama-3.1-8b_lora.yaml
+"""
+
+from trl_latro.scripts.train import main
+from trl_latro.tasks.gsm8k import GSM8K
+
+
+if __name__ == "__main__":
+    main(GSM8K)

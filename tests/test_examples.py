@@ -1,0 +1,237 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The example scripts as a user runs them, and the settings in their configuration files."""
+
+import json
+import logging
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, TrainerState
+from trl import ModelConfig
+
+from tiny import byte_level_tokenizer, save_model
+from trl_latro import LaTROConfig
+from trl_latro.scripts.train import TaskArguments, find_checkpoint, make_parser
+
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
+LORA_CONFIG = EXAMPLES / "configs" / "gsm8k_llama-3.1-8b_lora.yaml"
+PAPER_CONFIGS = [config for config in CONFIGS if config != LORA_CONFIG]
+
+GSM8K_ROWS = [
+    {"question": f"Ann has {n} apples and buys {n} more. How many has she?", "answer": f"{n}+{n}.\n#### {2 * n}"}
+    for n in range(8)
+]
+ARC_ROWS = [
+    {
+        "question": f"Which is number {n}?",
+        "choices": {"text": ["x", "y"], "label": ["A", "B"]},
+        "answerKey": "AB"[n % 2],
+    }
+    for n in range(8)
+]
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> str:
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def arguments(tmp_path: Path, model: str, *more: str) -> list[str]:
+    """A run of two updates, with a checkpoint after each."""
+    args = {
+        "model_name_or_path": model,
+        "dataset_path": str(tmp_path),
+        "output_dir": str(tmp_path / "run"),
+        "validation_size": 2,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_completion_length": 8,
+        "max_steps": 2,
+        "save_steps": 1,
+        "logging_steps": 1,
+        "learning_rate": 1e-3,
+        "report_to": "none",
+    }
+    return [text for name, value in args.items() for text in (f"--{name}", str(value))] + list(more)
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, script: str, args: list[str]) -> None:
+    """Run a script in this process: starting Python anew and importing takes most of the time of a tiny run."""
+    monkeypatch.setattr(sys, "argv", [script, *args])
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+
+
+def parse(*args: str) -> tuple[TaskArguments, LaTROConfig, ModelConfig]:
+    task_args, training_args, model_args = make_parser().parse_args_and_config(list(args))
+    return task_args, training_args, model_args
+
+
+def last_state(output_dir: Path) -> TrainerState:
+    last = max(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return TrainerState.load_from_json(last / "trainer_state.json")
+
+
+def test_gsm8k_trains_saves_refuses_to_overwrite_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "model")
+    write_rows(tmp_path, GSM8K_ROWS)
+    args, output_dir = arguments(tmp_path, model), tmp_path / "run"
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "gsm8k.py"), *args], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No GPU found: running with use_cpu=True and bf16=False.") == 1
+    assert f"Model saved to {output_dir}." in done.stdout
+    trained, base = (AutoModelForCausalLM.from_pretrained(path) for path in (output_dir, model))
+    assert trained.dtype == torch.float32
+    moved = [not torch.equal(*pair) for pair in zip(trained.parameters(), base.parameters(), strict=True)]
+    assert any(moved)
+    card = (output_dir / "README.md").read_text()
+    assert "LaTRO" in card and "2411.04282" in card
+    metrics = json.loads((output_dir / "eval_results.json").read_text())
+    assert metrics["eval_reward"] < 0
+    assert last_state(output_dir).global_step == 2
+
+    with pytest.raises(ValueError, match=r"already holds checkpoints \(the last is checkpoint-2\)"):
+        run_here(monkeypatch, "gsm8k.py", args)
+
+    run_here(monkeypatch, "gsm8k.py", [*args, "--max_steps", "3", "--resume_from_checkpoint", "last"])
+    state = last_state(output_dir)
+    assert state.global_step == 3
+    steps = [entry["step"] for entry in state.log_history if "loss" in entry]
+    assert steps == [1, 2, 3]  # the first two are those of the run that was resumed
+
+    run_here(monkeypatch, "gsm8k.py", [*args, "--max_steps", "1", "--overwrite_output_dir"])
+    assert [path.name for path in output_dir.glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_arc_challenge_trains_an_adapter_on_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = save_model(byte_level_tokenizer(num_merges=60), tmp_path / "model")
+    write_rows(tmp_path, ARC_ROWS)
+    args = arguments(tmp_path, model, "--use_peft", "--lora_r", "2", "--max_steps", "1", "--dtype", "bfloat16")
+    run_here(monkeypatch, "arc_challenge.py", args)
+    assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
+    training_args = torch.load(tmp_path / "run" / "training_args.bin", weights_only=False)
+    assert training_args.beta == 0.25
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--dtype", "bfloat16"],
+            "--dtype bfloat16 for full fine-tuning: weights without float32 masters do not move",
+        ),
+        (
+            ["--per_device_eval_batch_size", "3"],
+            "3 samples on each of 1 processes, 3 in all, which 2 samples per prompt",
+        ),
+        (["--resume_from_checkpoint", "last"], "holds no checkpoint"),
+        (["--resume_from_checkpoint", "nowhere"], "'nowhere' is not a complete checkpoint"),
+        (["--resume_from_checkpoint", "last", "--overwrite_output_dir"], "exclude each other"),
+        (["--deepspeed", str(EXAMPLES / "deepspeed" / "zero3.json")], "no launcher started this script"),
+        (["--validation_size", "8"], "validation_size is 8, but the training set has 8 rows"),
+    ],
+)
+def test_bad_arguments_get_one_clear_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], message: str
+) -> None:
+    model = str(tmp_path)
+    byte_level_tokenizer().save_pretrained(model)  # no weights: whatever needs them comes too late
+    write_rows(tmp_path, GSM8K_ROWS)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ValueError, match=message):
+        run_here(monkeypatch, "gsm8k.py", arguments(tmp_path, model, *more))
+
+
+def test_a_missing_model_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="--model_name_or_path is missing"):
+        run_here(monkeypatch, "gsm8k.py", ["--output_dir", str(tmp_path)])
+
+
+def test_resuming_takes_true_last_or_a_path(tmp_path: Path) -> None:
+    for step in (9, 10):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "trainer_state.json").write_text("{}")
+    last, first = str(tmp_path / "checkpoint-10"), str(tmp_path / "checkpoint-9")
+    for value in (True, "true", "last"):  # `true` in a YAML file is a bool
+        assert find_checkpoint(str(tmp_path), value, overwrite=False) == last
+    assert find_checkpoint(str(tmp_path), first, overwrite=False) == first
+    assert find_checkpoint(str(tmp_path), None, overwrite=True) is None
+    assert find_checkpoint(str(tmp_path / "new"), None, overwrite=False) is None
+
+
+def test_without_gpu_the_defaults_are_those_of_a_cpu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        # the deepspeed launcher puts --local_rank in front
+        _, training_args, _ = parse("--local_rank=0", "--output_dir", str(tmp_path))
+    assert training_args.use_cpu is True
+    assert training_args.bf16 is False
+    assert caplog.messages.count("No GPU found: running with use_cpu=True and bf16=False.") == 1
+    _, training_args, _ = parse("--output_dir", str(tmp_path), "--bf16", "true")
+    assert training_args.bf16 is True
+
+
+def test_there_is_a_config_for_every_task_and_model_of_the_paper() -> None:
+    models = {
+        "phi-3.5-mini": "microsoft/Phi-3.5-mini-instruct",
+        "mistral-7b": "mistralai/Mistral-7B-Instruct-v0.3",
+        "llama-3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
+    }
+    found = {config.stem: yaml.safe_load(config.read_text())["model_name_or_path"] for config in PAPER_CONFIGS}
+    assert found == {f"{task}_{short}": name for task in ("gsm8k", "arc_challenge") for short, name in models.items()}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_configs_hold_the_settings_of_the_paper(config: Path) -> None:
+    task_args, args, model_args = parse("--config", str(config), "--deepspeed", "")
+    lora = config == LORA_CONFIG
+    num_gpus = 1 if lora else 8
+    assert args.num_generations == 16
+    assert args.per_device_train_batch_size * args.gradient_accumulation_steps * num_gpus == 24 * 16
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == ((8, 48) if lora else (4, 12))
+    assert args.beta == (0.25 if config.stem.startswith("arc_challenge") else 0.05)
+    assert args.learning_rate == (5e-6 if lora else 5e-7)
+    assert (args.lr_scheduler_type, args.get_warmup_steps(args.max_steps)) == ("linear", 0)
+    assert (args.temperature, args.max_completion_length, args.max_steps) == (1.0, 512, 117)
+    assert (args.reward_type, args.answer_coef, args.answer_template) == ("logprob", 1.0, "The answer is {answer}.")
+    assert 0 < task_args.validation_size < 1056
+    assert (model_args.use_peft, model_args.dtype) == ((True, "bfloat16") if lora else (False, "float32"))
+    deepspeed = yaml.safe_load(config.read_text()).get("deepspeed")
+    assert deepspeed == (None if lora else "examples/deepspeed/zero3.json")
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_deepspeed_configs_are_zero3_that_saves_the_whole_model(offload: bool) -> None:
+    runtime_config = pytest.importorskip("deepspeed.runtime.config", reason="DeepSpeed is not installed")
+    name = "zero3_offload.json" if offload else "zero3.json"
+    config = json.loads((EXAMPLES / "deepspeed" / name).read_text())
+    zero = config["zero_optimization"]
+    assert {config[key] for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping")} == {
+        "auto"
+    }
+
+    # As transformers does, give the "auto" values: DeepSpeed does not know them.
+    for key in [key for key, value in zero.items() if value == "auto"]:
+        zero[key] = 1000
+    config |= {"bf16": {"enabled": True}, "gradient_clipping": 1.0, "gradient_accumulation_steps": 2}
+    config |= {"train_batch_size": 2, "train_micro_batch_size_per_gpu": 1}
+    parsed = runtime_config.DeepSpeedConfig(config)
+    assert parsed.zero_config.stage == 3
+    assert parsed.zero_config.gather_16bit_weights_on_model_save
+    assert (parsed.zero_config.offload_optimizer is not None) == offload
+    # The optimizer is transformers' own AdamW, or, to be offloaded, DeepSpeed's.
+    assert parsed.zero_allow_untested_optimizer != offload
+    assert parsed.optimizer_name == ("adamw" if offload else None)

@@ -1,0 +1,238 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""From the command line to a trained model: what every training script does, whatever its task."""
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+
+from ..latro_config import LaTROConfig
+from ..latro_trainer import LaTROTrainer
+from ..tasks import Task, train_validation_split
+
+
+logger = logging.getLogger(__name__)
+
+HAS_GPU = torch.accelerator.is_available()
+
+
+@dataclass
+class TaskArguments:
+    """
+    Arguments of the training scripts, beside those of [`LaTROConfig`] and [`~trl.ModelConfig`].
+
+    Args:
+        dataset_path (`str`, *optional*):
+            Folder that holds `train.jsonl` with the columns of the Hub. Without it the dataset comes from the Hub.
+        validation_size (`int`, *optional*, defaults to `256`):
+            Number of prompts taken out of the training set for evaluation. The test set is not read.
+        validation_seed (`int`, *optional*, defaults to `0`):
+            Seed of that draw. It does not follow `seed`, so that runs with different seeds share a validation set.
+        overwrite_output_dir (`bool`, *optional*, defaults to `False`):
+            Whether to delete the checkpoints that `output_dir` already holds and to start anew.
+    """
+
+    dataset_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that holds train.jsonl with the columns of the Hub. Without it the dataset comes from the "
+            "Hub."
+        },
+    )
+    validation_size: int = field(
+        default=256,
+        metadata={"help": "Number of prompts taken out of the training set for evaluation. The test set is not read."},
+    )
+    validation_seed: int = field(default=0, metadata={"help": "Seed of the draw of the validation set."})
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Whether to delete the checkpoints that `output_dir` already holds and to start anew."},
+    )
+
+
+@dataclass
+class ScriptConfig(LaTROConfig):
+    """
+    [`LaTROConfig`] for scripts: the same command runs on a machine without GPU, where `use_cpu` is `True` and `bf16` is
+    `False` unless set, and the processes that a launcher started talk through gloo.
+    """
+
+    use_cpu: bool = field(
+        default=not HAS_GPU, metadata={"help": "Whether to run on CPU. Defaults to `True` without a GPU."}
+    )
+    bf16: bool | None = field(
+        default=None if HAS_GPU else False,
+        metadata={
+            "help": "Whether to use bf16 mixed precision. If not set, `True` unless `fp16` is; `False` without a GPU."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.deepspeed and "LOCAL_RANK" not in os.environ:
+            raise ValueError(
+                f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
+                "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`."
+            )
+        if not HAS_GPU and os.environ.get("RANK", "0") == "0":
+            logger.warning("No GPU found: running with use_cpu=%s and bf16=%s.", self.use_cpu, self.bf16)
+        if self.use_cpu and self.deepspeed:
+            import deepspeed
+
+            # DeepSpeed takes the world size from its own process group, not from the one that accelerate makes: without
+            # this it would count one process.
+            deepspeed.init_distributed("gloo")
+        super().__post_init__()
+
+
+def make_parser(**defaults: Any) -> TrlParser:
+    """Parser of the command line and of `--config` files; `defaults` are those of the script's task."""
+    parser = TrlParser([TaskArguments, ScriptConfig, ModelConfig])
+    parser.set_defaults_with_config(**defaults)
+    return parser
+
+
+def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool) -> str | None:
+    """
+    Decide where training starts, before anything expensive.
+
+    Args:
+        output_dir (`str`):
+            Folder that the run writes to.
+        resume_from_checkpoint (`str` or `bool`, *optional*):
+            `"true"` or `"last"` for the last checkpoint in `output_dir`, or the path of a checkpoint.
+        overwrite (`bool`):
+            Whether checkpoints in `output_dir` may be deleted.
+
+    Returns:
+        `str | None`: the checkpoint to resume from, or `None` to start anew.
+
+    Raises:
+        `ValueError`: `output_dir` holds checkpoints and the user said neither what to do with them; or there is no
+        checkpoint to resume from.
+    """
+    last = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+    if not resume_from_checkpoint:
+        if last is not None and not overwrite:
+            raise ValueError(
+                f"output_dir {output_dir!r} already holds checkpoints (the last is {os.path.basename(last)}). Continue "
+                "with --resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another "
+                "--output_dir."
+            )
+        return None
+    if overwrite:
+        raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
+    if str(resume_from_checkpoint).lower() not in ("true", "last"):
+        checkpoint = str(resume_from_checkpoint)
+    elif last is not None:
+        checkpoint = last
+    else:
+        raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
+    if not os.path.isfile(os.path.join(checkpoint, "trainer_state.json")):
+        raise ValueError(
+            f"--resume_from_checkpoint: {checkpoint!r} is not a complete checkpoint, it has no trainer_state.json."
+        )
+    return checkpoint
+
+
+def check_arguments(task_args: TaskArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+    """
+    Check what can go wrong late, before anything expensive.
+
+    Raises:
+        `ValueError`: no model; low-precision weights without masters; evaluation that would split a prompt's samples.
+    """
+    if model_args.model_name_or_path is None:
+        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
+    if model_args.dtype != "float32" and not model_args.use_peft and training_args.deepspeed_plugin is None:
+        raise ValueError(
+            f"--dtype {model_args.dtype} for full fine-tuning: weights without float32 masters do not move at a "
+            f"learning rate of {training_args.learning_rate}. Use --dtype float32, --use_peft, or DeepSpeed, which keeps "
+            "masters."
+        )
+    num_generations = training_args.num_generations_eval or training_args.num_generations
+    batch_size = training_args.per_device_eval_batch_size * training_args.world_size
+    if task_args.validation_size > 0 and batch_size % num_generations != 0:
+        raise ValueError(
+            f"Evaluation takes {training_args.per_device_eval_batch_size} samples on each of "
+            f"{training_args.world_size} processes, {batch_size} in all, which {num_generations} samples per prompt do "
+            "not divide: change --per_device_eval_batch_size or --num_generations_eval."
+        )
+
+
+def train(task: Task, task_args: TaskArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+    """
+    Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub.
+
+    Args:
+        task ([`Task`]):
+            What to train on.
+        task_args ([`TaskArguments`]):
+            Arguments of the script.
+        training_args ([`LaTROConfig`]):
+            Arguments of the trainer.
+        model_args ([`~trl.ModelConfig`]):
+            Model, precision, LoRA and quantization.
+    """
+    check_arguments(task_args, training_args, model_args)
+    output_dir = str(training_args.output_dir)
+    checkpoint = find_checkpoint(
+        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
+    )
+    if task_args.overwrite_output_dir:
+        with training_args.main_process_first(local=False):
+            if training_args.process_index == 0:
+                for old in Path(output_dir).glob("checkpoint-*"):
+                    shutil.rmtree(old)
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        trust_remote_code=training_args.trust_remote_code,
+        truncation_side="left",
+        padding_side="left",
+    )
+    train_dataset, eval_dataset = train_validation_split(
+        task.load("train", tokenizer.chat_template is not None, task_args.dataset_path),
+        task_args.validation_size,
+        task_args.validation_seed,
+    )
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    trainer = LaTROTrainer(
+        model=model_args.model_name_or_path,
+        args=training_args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+    dataset_name = task.hub_name if task_args.dataset_path is None else None
+    trainer.save_model(output_dir)
+    trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
+    trainer.accelerator.print(f"Model saved to {output_dir}.")
+    if eval_dataset is not None:
+        trainer.save_metrics("eval", trainer.evaluate())
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=dataset_name)
+    trainer.accelerator.end_training()
+
+
+def main(task: Task, **defaults: Any) -> None:
+    """Run a training script: parse the command line and train on `task`, whose settings `defaults` are."""
+    task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config()
+    train(task, task_args, training_args, model_args)
