@@ -1,0 +1,121 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""A trainer whose completions are written down beforehand, and the completions: everything but the sampling is real."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+import tiny
+from trl_latro import LaTROConfig, LaTROTrainer
+
+
+NUM_GENERATIONS = 4
+
+# How a rationale ended: at the stop string, at an end token, or at the length limit
+STOP, END, OTHER_END, LIMIT = "stop", "end", "other end", "limit"
+
+# Prompt, answer, and the completions of the prompt; "|" in a text is where the token ids are not those the tokenizer
+# would choose for the whole text (the two parts are tokenized on their own), as sampling may well have it
+SAMPLES: list[tuple[str, str, list[tuple[str, str]]]] = [
+    (
+        "What is 1 + 2?\n",
+        "3",
+        [
+            ("1 + 2 = 3. The answer is", STOP),
+            ("I gu|ess.", END),
+            ("First, dou|ble it", LIMIT),
+            ("", END),
+        ],
+    ),
+    (
+        "Let's think step by step. 12 apples, she eats 3 of them.",
+        "nine (9)",
+        [
+            ("The answer is", STOP),
+            ("There are 12 apples,\nThe ans|wer is", STOP),
+            ("Then add 5. So the answer is not known", LIMIT),
+            ("12 - 3 = 9.", END),
+        ],
+    ),
+    (
+        "2 * 7?",
+        "9 or 14",
+        [
+            ("step", LIMIT),
+            ("2 * 7 = 14.  The answer is", STOP),
+            ("So", END),
+            ("So|So The answer is", STOP),
+        ],
+    ),
+]
+
+
+@dataclass
+class Generation:
+    """One call for completions: the parameters it was made with, and the samples of each prompt."""
+
+    policy: dict[str, torch.Tensor]
+    groups: list[tuple[list[int], list[list[int]]]]
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+class TrainerGivenCompletions(LaTROTrainer):
+    """The trainer, its completions written down beforehand: `completions[prompt ids]` are the K samples."""
+
+    def __init__(self, *args, completions: dict[tuple[int, ...], list[list[int]]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.completions = completions
+        self.generations: list[Generation] = []
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields):
+        groups = [
+            (list(prompt_ids[start]), self.completions[tuple(prompt_ids[start])])
+            for start in range(0, len(prompt_ids), NUM_GENERATIONS)
+        ]
+        self.generations.append(Generation(snapshot(self.model), groups))
+        return [list(sample) for _, samples in groups for sample in samples]
+
+
+def sample_ids(tokenizer: PreTrainedTokenizerFast, text: str, how: str) -> list[int]:
+    ids = [i for part in text.split("|") for i in tokenizer(part, add_special_tokens=False)["input_ids"]]
+    if how == END:
+        ids.append(tokenizer.eos_token_id)
+    elif how == OTHER_END:
+        ids.append(tokenizer.convert_tokens_to_ids(tiny.END_OF_TURN))
+    return ids
+
+
+def lora_config(dropout: float = 0.0) -> LoraConfig:
+    return LoraConfig(r=2, target_modules="all-linear", lora_dropout=dropout, task_type="CAUSAL_LM")
+
+
+@torch.no_grad()
+def perturb(model: nn.Module, seed: int, size: float = 0.05) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter += size * torch.randn(parameter.shape, generator=generator)
+
+
+def cpu_config(path: str, **settings: Any) -> LaTROConfig:
+    """A configuration for the CPU that says nothing to anyone, with the groups of `SAMPLES`; `settings` go first."""
+    defaults = {
+        "num_generations": NUM_GENERATIONS,
+        "per_device_train_batch_size": 12,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 64,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "use_cpu": True,
+        "report_to": "none",
+    }
+    return LaTROConfig(output_dir=path, **{**defaults, **settings})

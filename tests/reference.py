@@ -1,0 +1,205 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""LaTRO written down as slowly and as plainly as possible: the judge of the trainer.
+
+One row at a time, no padding, the plain softmax over all logits, loops instead of tensor tricks. Every function follows
+the equations of https://huggingface.co/papers/2411.04282 (and, for the other rewards, of the papers that DESIGN names);
+none of it imports the package it judges.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+
+RewardFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The part of the configuration that decides what is computed."""
+
+    reward_type: str | RewardFunction = "logprob"
+    answer_coef: float = 1.0
+    beta: float = 0.05
+    unfinished_penalty: float = 2.0
+    epsilon: float = 0.2
+    answer_template: str = "The answer is {answer}."
+    answer_separator: str = " "
+    stop_strings: tuple[str, ...] = ("The answer is",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample as it is trained on: the ids of prompt `x`, rationale `z` and answer `y`, and whether `z` ended."""
+
+    prompt: tuple[int, ...]
+    rationale: tuple[int, ...]
+    answer: tuple[int, ...]
+    finished: bool
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.prompt + self.rationale + self.answer
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the detached scoring of one group of K rows yields, one entry per row."""
+
+    answer_logp: list[float]  # l(z_k)
+    answer_logps: list[torch.Tensor]  # log pi(y_t | x, z_k, y_<t), one (T_k,) per row
+    rationale_logp: list[float]  # log pi(z_k | x)
+    kl: list[float]  # log pi(z_k | x) - log pi0(z_k | x)
+    reward: list[float]  # R_k (jepo: the group's bound) less the penalty, without the KL
+    advantage: list[float]  # A_k
+    weights: list[torch.Tensor]  # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), one (T_k,) per row
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> str:
+    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def cut(
+    tokenizer: PreTrainedTokenizerBase, sampled: list[int], end_token_ids: list[int], stop_strings: tuple[str, ...]
+) -> tuple[tuple[int, ...], str | None, bool]:
+    """Returns the kept ids of a sample, the text that the first cut token held before the stop string (`None` where no
+    stop string ended the rationale), and whether the rationale is finished."""
+    ids = tuple(sampled)
+    ended = len(ids) > 0 and ids[-1] in end_token_ids
+    if ended:
+        ids = ids[:-1]
+    text = decode(tokenizer, ids)
+    starts = [text.find(stop) for stop in stop_strings if stop in text]
+    if not starts:
+        return ids, None, ended
+    m = min(starts)
+    for i in range(len(ids)):  # the first token whose text reaches beyond character m covers it
+        if len(decode(tokenizer, ids[: i + 1])) > m:
+            return ids[:i], text[len(decode(tokenizer, ids[:i])) : m], True
+    raise AssertionError("some token covers character m")
+
+
+def make_row(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_ids: list[int],
+    sampled: list[int],
+    answer: str,
+    end_token_ids: list[int],
+    end_of_turn_id: int,
+    settings: Settings,
+) -> Row:
+    rationale, before_stop, finished = cut(tokenizer, sampled, end_token_ids, settings.stop_strings)
+    between = settings.answer_separator if before_stop is None else before_stop
+    text = between + settings.answer_template.replace("{answer}", answer)
+    answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [end_of_turn_id]
+    return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished)
+
+
+def token_logps(model: nn.Module, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    """log pi of each rationale token (len(z),) and of each answer token (len(y),), differentiable."""
+    ids = row.ids
+    logits = model(input_ids=torch.tensor([ids])).logits[0]  # (L, V)
+    logps = []
+    for position in range(len(row.prompt), len(ids)):
+        probabilities = torch.softmax(logits[position - 1], dim=-1)  # of the token at `position`, given those before
+        logps.append(torch.log(probabilities[ids[position]]))
+    return torch.stack(logps).split([len(row.rationale), len(row.answer)])
+
+
+def row_reward(reward_type: str | RewardFunction, logps: torch.Tensor) -> torch.Tensor:
+    """R of one row, differentiable in the answer's log-probs (T,)."""
+    if reward_type in ("logprob", "jepo"):  # the bound of jepo is a matter of the group, see `score_group`
+        return logps.sum()
+    if reward_type == "prob":
+        return torch.exp(logps.sum())
+    if reward_type == "mean_prob":
+        return torch.exp(logps).mean()
+    if reward_type == "geometric_mean":
+        return torch.exp(logps.mean())
+    return reward_type(logps[None], torch.ones_like(logps)[None])[0]
+
+
+def log_mean_exp(values: list[float]) -> float:
+    largest = max(values)
+    return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
+
+
+def mean_of_the_others(values: list[float], k: int) -> float:
+    others = [value for j, value in enumerate(values) if j != k]
+    return sum(others) / len(others)
+
+
+def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row], settings: Settings) -> Scores:
+    """Rewards, advantages and answer weights of the K samples of one prompt, all detached."""
+    number = len(rows)
+    answer_logps, rationale_logp, kl, own_reward, weights = [], [], [], [], []
+    for row in rows:
+        with torch.no_grad():
+            z, y = token_logps(policy, row)
+        answer_logps.append(y)
+        rationale_logp.append(z.sum().item())
+        if settings.beta == 0:
+            kl.append(0.0)
+        else:
+            with torch.no_grad():
+                z0, _ = token_logps(reference, row)
+            kl.append((z.sum() - z0.sum()).item())
+        y = y.clone().requires_grad_()
+        reward = row_reward(settings.reward_type, y)
+        own_reward.append(reward.item())
+        weights.append(torch.autograd.grad(reward, y)[0])
+    answer_logp = [y.sum().item() for y in answer_logps]
+    penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
+
+    if settings.reward_type == "jepo":
+        bound = log_mean_exp(answer_logp)
+        shares = torch.softmax(torch.tensor(answer_logp, dtype=torch.float64), dim=0)  # dB / d l_k
+        own_reward = [bound] * number
+        advantage = []
+        for k in range(number):
+            without_k = log_mean_exp([value for j, value in enumerate(answer_logp) if j != k])
+            rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
+            advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
+            weights[k] = torch.full_like(weights[k], number * shares[k].item())
+    else:
+        r = [own_reward[k] - penalty[k] - settings.beta * kl[k] for k in range(number)]
+        advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]
+    reward = [own_reward[k] - penalty[k] for k in range(number)]
+    return Scores(answer_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
+
+
+def row_objective(
+    policy: nn.Module, row: Row, old_logp: float, advantage: float, weights: torch.Tensor, settings: Settings
+) -> tuple[torch.Tensor, float]:
+    """What one row adds to the objective (to be maximised), and the probability ratio it was computed at."""
+    z, y = token_logps(policy, row)
+    # an empty rationale has log pi(z|x) = 0, whatever the parameters
+    ratio = torch.exp(z.sum() - old_logp) if row.rationale else torch.ones((), dtype=y.dtype)
+    clipped = torch.clamp(ratio, 1 - settings.epsilon, 1 + settings.epsilon)
+    policy_term = torch.minimum(ratio * advantage, clipped * advantage)
+    answer_term = sum(weights[t] * y[t] for t in range(len(row.answer)))
+    return policy_term + settings.answer_coef * answer_term, ratio.item()
+
+
+def update_gradient(
+    policy: nn.Module, samples: list[tuple[Row, float, float, torch.Tensor]], settings: Settings
+) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """The loss gradient of a whole update over `samples` (row, old log pi(z|x), advantage, weights), each row weighing
+    the same, and the rows' probability ratios."""
+    policy.zero_grad()
+    ratios = []
+    for row, old_logp, advantage, weights in samples:
+        objective, ratio = row_objective(policy, row, old_logp, advantage, weights, settings)
+        (-objective / len(samples)).backward()
+        ratios.append(ratio)
+    gradient = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+    return gradient, ratios
+
+
+def surprise(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A reward of the user's own, `R = -mean_t (logp_t)^2`: not linear, and not one of the built-in ones."""
+    return -(logps.square() * mask).sum(1) / mask.sum(1)

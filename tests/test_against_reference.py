@@ -1,0 +1,379 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Whole updates of the trainer agree with the slow reference of `reference.py`.
+
+Only the sampling is replaced: the completions are written down below. Everything that follows from them (rewards,
+advantages, KL, answer log-probs, and the parameter gradient of every update) is compared at float32 precision. The
+policy is moved away from the reference model before the first update, so that the KL is not zero.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import get_peft_model
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
+
+import reference
+import tiny
+from given import (
+    END,
+    LIMIT,
+    NUM_GENERATIONS,
+    OTHER_END,
+    SAMPLES,
+    STOP,
+    Generation,
+    TrainerGivenCompletions,
+    cpu_config,
+    lora_config,
+    perturb,
+    sample_ids,
+    snapshot,
+)
+from reference import Row, Scores, Settings
+
+
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Case:
+    """One configuration to compare: what differs from the plainest one."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    kind: str = "qwen2"
+    conversational: bool = False
+    pad_is_eos: bool = False
+    several_end_tokens: bool = False
+    adapter: str | None = None  # "new" (peft_config) or "given" (a PeftModel)
+    steps: int = 1
+    must_clip: bool = False
+
+
+@dataclass
+class Update:
+    """One optimizer step: the parameters before it, its gradient, the ids of its rows, and what was logged."""
+
+    policy: dict[str, torch.Tensor]
+    gradient: dict[str, torch.Tensor]
+    rows: list[tuple[int, ...]]
+    generation: int
+    logs: dict[str, list[float]]
+
+
+class Recorder(TrainerCallback):
+    """Watches the trainer from outside: rows by a hook on the model's forward, gradients before the optimizer step."""
+
+    def __init__(self, trainer: TrainerGivenCompletions):
+        self.trainer = trainer
+        self.updates: list[Update] = []
+        self.rows: list[tuple[int, ...]] = []
+        trainer.model.register_forward_pre_hook(self.see_rows, with_kwargs=True)
+
+    def see_rows(self, module, args, kwargs):
+        if torch.is_grad_enabled():
+            for ids, mask in zip(kwargs["input_ids"], kwargs["attention_mask"], strict=True):
+                self.rows.append(tuple(ids[mask.bool()].tolist()))
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        gradient = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        logs = {
+            "reward": list(self.trainer._logs["rewards"]["reward"]),
+            "advantage": list(self.trainer._logs["advantages"]),
+            "answer_logp": list(self.trainer._logs["extra"]["answer_logp"]),
+        }
+        generation = len(self.trainer.generations) - 1
+        self.updates.append(Update(snapshot(model), gradient, self.rows, generation, logs))
+        self.rows = []
+
+
+@dataclass
+class Run:
+    """A finished training run with what is needed to repeat it slowly."""
+
+    trainer: TrainerGivenCompletions
+    updates: list[Update]
+    policy_with: Callable[[dict[str, torch.Tensor]], nn.Module]
+    reference_model: nn.Module | None
+    tokenizer: PreTrainedTokenizerFast
+    answers: dict[tuple[int, ...], str]
+    end_of_turn_id: int
+    settings: Settings
+
+
+def train(case: Case, path: str) -> Run:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120, pad_is_eos=case.pad_is_eos, chat=case.conversational)
+    if case.several_end_tokens:
+        tokenizer.add_special_tokens({"additional_special_tokens": [tiny.END_OF_TURN]})
+    model = tiny.tiny_model(tokenizer, kind=case.kind, initializer_range=0.2)
+    end_token_ids = [tokenizer.eos_token_id]
+    if case.conversational or case.several_end_tokens:
+        end_token_ids.append(tokenizer.convert_tokens_to_ids(tiny.END_OF_TURN))
+    model.generation_config = GenerationConfig(eos_token_id=end_token_ids)
+    model.save_pretrained(path)
+
+    prompts: list[Any] = [prompt for prompt, _, _ in SAMPLES]
+    if case.conversational:
+        prompts = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        all_ids = [tokenizer.apply_chat_template(p, add_generation_prompt=True)["input_ids"] for p in prompts]
+    else:
+        all_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    completions, answers = {}, {}
+    for ids, (_, answer, samples) in zip(all_ids, SAMPLES, strict=True):
+        ends = itertools.cycle([END, OTHER_END] if len(end_token_ids) > 1 else [END])
+        completions[tuple(ids)] = [
+            sample_ids(tokenizer, text, next(ends) if how == END else how) for text, how in samples
+        ]
+        answers[tuple(ids)] = answer
+
+    settings = {"beta": 0.1, "reward_type": "logprob", **case.config}
+    settings.setdefault("per_device_train_batch_size", 6)
+    settings.setdefault("gradient_accumulation_steps", 2)
+    args = cpu_config(
+        path,
+        learning_rate=2e-3,
+        max_grad_norm=0.0,
+        max_steps=case.steps,
+        gradient_checkpointing=True,  # TRL's default
+        **settings,
+    )
+
+    def fresh() -> PreTrainedModel:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+
+    policy: Any = fresh()
+    if case.adapter == "given":
+        policy = get_peft_model(policy, lora_config())
+        perturb(policy, seed=1)
+        first_adapter = snapshot(policy)
+    trainer = TrainerGivenCompletions(
+        policy,
+        args,
+        Dataset.from_dict({"prompt": prompts, "answer": [answer for _, answer, _ in SAMPLES]}),
+        processing_class=tokenizer,
+        peft_config=lora_config() if case.adapter == "new" else None,
+        completions=completions,
+    )
+    perturb(trainer.model, seed=2)
+    recorder = Recorder(trainer)
+    trainer.add_callback(recorder)
+    trainer.train()
+
+    def policy_with(state: dict[str, torch.Tensor]) -> nn.Module:
+        """The model as it was built, but for the trainer's own changes to it, with the given parameters."""
+        model = fresh() if case.adapter is None else get_peft_model(fresh(), lora_config())
+        model.load_state_dict({name: tensor for name, tensor in state.items() if ".ref." not in name})
+        return model.double().eval()
+
+    template = settings.get("answer_template", "The answer is {answer}.")
+    reference_model = policy_with(first_adapter) if case.adapter == "given" else fresh().double().eval()
+    return Run(
+        trainer,
+        recorder.updates,
+        policy_with,
+        None if settings["beta"] == 0 else reference_model,
+        tokenizer,
+        answers,
+        end_token_ids[-1] if case.conversational else tokenizer.eos_token_id,
+        Settings(
+            reward_type=settings["reward_type"],
+            answer_coef=settings.get("answer_coef", 1.0),
+            beta=settings["beta"],
+            unfinished_penalty=settings.get("unfinished_penalty", 2.0),
+            answer_template=template,
+            answer_separator=settings.get("answer_separator", " "),
+            stop_strings=tuple(settings.get("rationale_stop_strings", [template.split("{answer}")[0].rstrip()])),
+        ),
+    )
+
+
+def close(actual: Any, expected: Any, what: str, scale: float = 1.0) -> None:
+    """Equal to `TOLERANCE` of the largest value (of `scale`, where `expected` is a part of something larger)."""
+    actual, expected = (torch.as_tensor(x, dtype=torch.float64) for x in (actual, expected))
+    assert actual.shape == expected.shape, f"{what}: {actual.shape} instead of {expected.shape}"
+    scale = max(1.0, scale, expected.abs().max().item())
+    error = (actual - expected).abs().max().item()
+    assert error <= TOLERANCE * scale, f"{what}: off by {error:.2e} (largest value {scale:.2e})\n{actual}\n{expected}"
+
+
+def score_generation(run: Run, generation: Generation) -> tuple[list[Row], list[Scores]]:
+    """All rows of a generation in their order, and the scores of each prompt's group."""
+    old_policy = run.policy_with(generation.policy)
+    rows, scores = [], []
+    for prompt_ids, samples in generation.groups:
+        group = [
+            reference.make_row(
+                run.tokenizer,
+                prompt_ids,
+                sample,
+                run.answers[tuple(prompt_ids)],
+                run.trainer.eos_token_ids,
+                run.end_of_turn_id,
+                run.settings,
+            )
+            for sample in samples
+        ]
+        rows += group
+        scores.append(reference.score_group(old_policy, run.reference_model, group, run.settings))
+    assert len({row.ids for row in rows}) == len(rows), "rows are told apart by their ids"
+    return rows, scores
+
+
+def joined(scores: list[Scores], what: str) -> list:
+    return [value for group in scores for value in getattr(group, what)]
+
+
+def compare(run: Run) -> list[float]:
+    """Compares every update of the run, and returns all probability ratios that occurred."""
+    all_ratios = []
+    for number, update in enumerate(run.updates):
+        rows, scores = score_generation(run, run.trainer.generations[update.generation])
+        close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
+        close(update.logs["reward"], joined(scores, "reward"), f"update {number}, rewards")
+        close(update.logs["advantage"], joined(scores, "advantage"), f"update {number}, advantages")
+
+        old_logps, advantages, weights = (joined(scores, x) for x in ("rationale_logp", "advantage", "weights"))
+        samples = {
+            row.ids: (row, old, advantage, w)
+            for row, old, advantage, w in zip(rows, old_logps, advantages, weights, strict=True)
+        }
+        assert set(update.rows) <= samples.keys(), f"update {number} trained on rows that were never sampled"
+        gradient, ratios = reference.update_gradient(
+            run.policy_with(update.policy), [samples[ids] for ids in update.rows], run.settings
+        )
+        all_ratios += ratios
+        trained = {name: g for name, g in update.gradient.items() if ".ref." not in name}
+        assert trained.keys() == gradient.keys()
+        largest = max(g.abs().max().item() for g in gradient.values())
+        assert largest > 0.1, "a gradient of zero proves nothing"
+        for name, expected in gradient.items():
+            close(trained[name], expected, f"update {number}, gradient of {name}", largest)
+    return all_ratios
+
+
+WHOLE = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}
+REWARDS = ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", reference.surprise]
+
+CASES = {
+    **{f"{getattr(r, '__name__', r)}": Case({"reward_type": r}) for r in REWARDS},
+    **{
+        f"{getattr(r, '__name__', r)}, beta 0": Case({"reward_type": r, "beta": 0.0})
+        for r in ("logprob", "prob", "jepo")
+    },
+    **{
+        f"{reward}, answer_coef {coef}": Case({"reward_type": reward, "answer_coef": coef})
+        for reward in ("logprob", "prob", "jepo")
+        for coef in (0.0, 0.3)
+    },
+    "without accumulation": Case(WHOLE, steps=2),
+    "whole groups in a micro-batch": Case({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}),
+    "one row in a micro-batch": Case({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 12}),
+    "jepo, groups split over micro-batches": Case(
+        {"reward_type": "jepo", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 6}
+    ),
+    "two updates per generation": Case(
+        {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "steps_per_generation": 4}, steps=4
+    ),
+    **{
+        f"{reward}, two passes": Case({"reward_type": reward, "num_iterations": 2, **WHOLE}, steps=2, must_clip=True)
+        for reward in ("logprob", "prob", "jepo")
+    },
+    "two passes with accumulation": Case({"num_iterations": 2}, steps=4, must_clip=True),
+    "conversational": Case(conversational=True),
+    "conversational, pad is eos": Case(conversational=True, pad_is_eos=True),
+    "pad is eos": Case(pad_is_eos=True),
+    "several end tokens": Case(several_end_tokens=True),
+    "absolute positions": Case(kind="gpt2"),
+    "absolute positions, pad is eos, jepo": Case({"reward_type": "jepo"}, kind="gpt2", pad_is_eos=True),
+    "llama": Case(kind="llama"),
+    "new adapter": Case(adapter="new"),
+    "new adapter, two passes": Case({"num_iterations": 2, **WHOLE}, adapter="new", steps=2, must_clip=True),
+    "given adapter": Case(adapter="given", steps=2),
+    "given adapter, jepo": Case({"reward_type": "jepo"}, adapter="given"),
+    "own penalty": Case({"unfinished_penalty": 0.5}),
+    "no penalty": Case({"unfinished_penalty": 0.0}),
+    "own template": Case({"answer_template": "Result: {answer}", "answer_separator": "\n"}),
+    "own stop strings": Case({"rationale_stop_strings": ["answer is", "12 - "]}),
+    "padded to a multiple": Case({"pad_to_multiple_of": 32}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_updates_agree_with_the_reference(name, tmp_path):
+    case = CASES[name]
+    run = train(case, str(tmp_path))
+    assert len(run.updates) == case.steps
+    ratios = compare(run)
+    if case.must_clip:
+        assert any(not 0.8 <= ratio <= 1.2 for ratio in ratios), "no ratio left the clipping range: nothing was tested"
+    elif "two updates" in name:
+        assert any(abs(ratio - 1) > 1e-3 for ratio in ratios)
+    else:
+        assert all(abs(ratio - 1) < 1e-9 for ratio in ratios)
+
+
+def test_samples_cover_the_ways_a_rationale_ends():
+    """The comparison is worth what its samples are: this pins that the awkward ones are among them."""
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120)
+    settings = Settings()
+    rows = []
+    for prompt, answer, samples in SAMPLES:
+        for text, how in samples:
+            sampled = sample_ids(tokenizer, text, how)
+            end = tokenizer.eos_token_id
+            rows.append(
+                (
+                    reference.make_row(
+                        tokenizer, tokenizer(prompt)["input_ids"], sampled, answer, [end], end, settings
+                    ),
+                    sampled,
+                )
+            )
+            kept, before_stop, finished = reference.cut(tokenizer, sampled, [end], settings.stop_strings)
+            assert finished == (how != LIMIT)
+            assert (before_stop is not None) == (how == STOP)
+    space_inside = [
+        reference.cut(tokenizer, sampled, [tokenizer.eos_token_id], settings.stop_strings)[1] for _, sampled in rows
+    ]
+    assert " " in space_inside, "a stop string that starts inside a token with a leading space"
+    assert "" in space_inside, "a stop string that starts with a token"
+    assert sum(row.rationale == () for row, _ in rows) == 2, "rationales without any token"
+    assert any(tokenizer.encode(tokenizer.decode(s)) != s for _, s in rows), "ids that re-encoding would change"
+    assert len({len(row.prompt) for row, _ in rows}) == 3
+    assert len({len(row.answer) for row, _ in rows}) >= 3
+    assert len({len(row.rationale) for row, _ in rows}) >= 6
+
+
+def test_metrics_agree_with_the_reference(tmp_path):
+    run = train(Case(), str(tmp_path))
+    rows, scores = score_generation(run, run.trainer.generations[0])
+    logged = run.trainer.state.log_history[0]
+    answer_logp = torch.tensor(joined(scores, "answer_logp"))
+    close(logged["reward"], torch.tensor(joined(scores, "reward")).mean(), "reward")
+    close(logged["latro/answer_logp"], answer_logp.mean(), "latro/answer_logp")
+    close(logged["latro/answer_prob"], answer_logp.exp().mean(), "latro/answer_prob")
+    close(logged["latro/finished_ratio"], sum(row.finished for row in rows) / len(rows), "latro/finished_ratio")
+    tokens = sum(len(row.rationale) for row in rows)
+    close(logged["kl"], sum(joined(scores, "kl")) / tokens, "kl (per token, as TRL logs it)")
+
+    # within a prompt the advantage is the paper's reward r_k (penalty and KL in it), shifted and scaled
+    advantages = torch.tensor(joined(scores, "advantage")).split(NUM_GENERATIONS)
+    lengths = torch.tensor([float(len(row.rationale)) for row in rows]).split(NUM_GENERATIONS)
+    correlations = [torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(advantages, lengths, strict=True)]
+    close(logged["latro/length_reward_corr"], torch.stack(correlations).mean(), "latro/length_reward_corr")
+
+    # on-policy the ratio is 1: the policy part's value is the mean advantage, 0 by construction
+    close(logged["latro/policy_loss"], 0.0, "latro/policy_loss")
+    close(logged["latro/answer_loss"], -answer_logp.mean(), "latro/answer_loss")
+    close(logged["loss"], logged["latro/policy_loss"] + logged["latro/answer_loss"], "loss")

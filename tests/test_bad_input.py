@@ -1,0 +1,195 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Bad input gets one clear sentence (what is wrong, the value seen, what to do) before any model is run."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+
+import tiny
+from given import cpu_config
+from trl_latro import LaTROConfig, LaTROTrainer
+
+
+def says(error: pytest.ExceptionInfo, *parts: str) -> None:
+    """The message is short and has every part in it."""
+    message = str(error.value)
+    for part in parts:
+        assert part in message, f"{part!r} is missing in: {message}"
+    assert len(message) < 600, f"not one clear sentence: {message}"
+
+
+# ---- the configuration ----
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"answer_template": "The answer is."}, ["answer_template", "'The answer is.'", "{answer}"]),
+        ({"answer_template": ""}, ["answer_template", "''", "{answer}"]),
+        ({"reward_type": "log_prob"}, ["reward_type", "'log_prob'", "logprob", "mean_prob", "geometric_mean", "jepo"]),
+        ({"reward_type": 3}, ["reward_type", "3", "logprob"]),
+        ({"num_generations": 1}, ["num_generations", "1", "2"]),
+        ({"temperature": 0.7}, ["temperature", "0.7", "1"]),
+    ],
+    ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
+)
+def test_configuration(tmp_path, settings, parts):
+    with pytest.raises(ValueError) as error:
+        LaTROConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, **settings)
+    says(error, *parts)
+
+
+def test_temperature_says_why(tmp_path):
+    with pytest.raises(ValueError, match="log") as error:
+        LaTROConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, temperature=0.7)
+    assert "tempered" in str(error.value) or "log p" in str(error.value) or "log pi" in str(error.value)
+
+
+# ---- the trainer ----
+
+
+@pytest.fixture
+def build(tmp_path) -> Callable[..., LaTROTrainer]:
+    """Builds a trainer, and fails the test if any model has run by the end of it."""
+    forwards: list[str] = []
+
+    def see(module: nn.Module, args: Any, kwargs: Any) -> None:
+        if isinstance(module, PreTrainedModel):
+            forwards.append(type(module).__name__)
+
+    hook = nn.modules.module.register_module_forward_pre_hook(lambda module, args: see(module, args, None))
+
+    def build_trainer(
+        train_dataset: Any = None,
+        tokenizer: PreTrainedTokenizerFast | ProcessorMixin | None = None,
+        model: dict[str, Any] | None = None,
+        eval_dataset: Any = None,
+        **settings: Any,
+    ) -> LaTROTrainer:
+        plain = tiny.byte_level_tokenizer()
+        tiny.tiny_model(plain, **(model or {})).save_pretrained(tmp_path)
+        return LaTROTrainer(
+            AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32),
+            cpu_config(str(tmp_path), **settings),
+            tiny.tiny_dataset(4) if train_dataset is None else train_dataset,
+            eval_dataset,
+            processing_class=plain if tokenizer is None else tokenizer,
+        )
+
+    yield build_trainer
+    hook.remove()
+    assert not forwards, f"{forwards} ran before the error"
+
+
+def rows(**columns: list[Any]) -> Dataset:
+    return Dataset.from_dict(columns)
+
+
+@pytest.mark.parametrize("iterable", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        ({"question": ["q"], "answer": ["a"]}, "prompt"),
+        ({"prompt": ["q"], "solution": ["a"]}, "answer"),
+        ({"prompt": ["q"], "completion": ["a"]}, "answer"),
+    ],
+)
+def test_a_missing_column(build, columns, missing, iterable):
+    dataset = rows(**columns)
+    with pytest.raises(ValueError) as error:
+        build(dataset.to_iterable_dataset() if iterable else dataset, max_steps=1)
+    says(error, f"`{missing}`" if f"`{missing}`" in str(error.value) else missing, *columns)
+
+
+def test_a_missing_column_of_the_evaluation_names_it(build):
+    with pytest.raises(ValueError) as error:
+        build(eval_dataset=rows(prompt=["q"], solution=["a"]))
+    says(error, "eval", "answer", "solution")
+    with pytest.raises(ValueError) as error:
+        build(eval_dataset={"good": tiny.tiny_dataset(2), "bad": rows(prompt=["q"], solution=["a"])})
+    says(error, "eval", "bad", "answer", "solution")
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None])
+def test_an_empty_answer_names_the_row(build, empty):
+    with pytest.raises(ValueError) as error:
+        build(rows(prompt=["a", "b", "c", "d"], answer=["1", "2", empty, "4"]))
+    says(error, "answer", "2", "row" if "row" in str(error.value) else "Row")
+
+
+def test_an_answer_that_is_no_text_names_the_row(build):
+    with pytest.raises((ValueError, TypeError)) as error:
+        build(rows(prompt=["a", "b"], answer=[3, 4]))
+    says(error, "answer", "3")
+
+
+def test_an_empty_answer_in_an_iterable_dataset(build):
+    dataset = rows(prompt=["a", "b", "c"], answer=["1", "", "3"]).to_iterable_dataset()
+    with pytest.raises(ValueError) as error:
+        build(dataset, max_steps=1, shuffle_dataset=False).train()
+    says(error, "answer", "'b'" if "'b'" in str(error.value) else "1")
+
+
+def test_a_prompt_without_room_for_rationale_and_answer(build):
+    dataset = rows(prompt=["short", "x" * 60], answer=["1", "2"])
+    with pytest.raises(ValueError) as error:
+        build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
+    says(error, "100", "60", "32", "max_completion_length")
+
+
+def test_a_prompt_that_just_fits_is_taken(build):
+    """The bound is sharp: prompt + rationale + answer = positions."""
+    answer = len(" The answer is 1.") + 1  # bytes and the end token
+    dataset = rows(prompt=["x" * (100 - 32 - answer)], answer=["1"])
+    build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
+    dataset = rows(prompt=["x" * (100 - 32 - answer + 1)], answer=["1"])
+    with pytest.raises(ValueError):
+        build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
+
+
+def test_a_prompt_without_room_where_positions_are_absolute(build):
+    dataset = rows(prompt=["x" * 60], answer=["1"])
+    with pytest.raises(ValueError) as error:
+        build(dataset, model={"kind": "gpt2", "n_positions": 100}, max_completion_length=32)
+    says(error, "100", "60", "32")
+
+
+def test_messages_without_a_chat_template(build):
+    with pytest.raises(ValueError) as error:
+        build(tiny.tiny_dataset(2, conversational=True))
+    says(error, "chat template" if "chat template" in str(error.value) else "chat_template", "prompt")
+
+
+class TextAndImages(ProcessorMixin):
+    """A processor of the kind that vision models have."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast):
+        self.tokenizer = tokenizer
+
+
+def test_a_vision_processor(build):
+    with pytest.raises((ValueError, TypeError)) as error:
+        build(tokenizer=TextAndImages(tiny.byte_level_tokenizer()))
+    says(error, "TextAndImages", "tokenizer")
+    assert re.search("image|vision|text", str(error.value).replace("TextAndImages", ""))
+
+
+def test_a_tokenizer_without_an_end_token(build):
+    tokenizer = tiny.byte_level_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError) as error:
+        build(tokenizer=tokenizer)
+    says(error, "eos_token")
+
+
+def test_good_input_is_taken(build):
+    """The counterpart of everything above: none of the checks stands in the way of a plain trainer."""
+    build(eval_dataset={"one": tiny.tiny_dataset(2), "two": tiny.tiny_dataset(3)})
+    build(tiny.tiny_dataset(2).to_iterable_dataset(), max_steps=1)
+    build(tiny.tiny_dataset(2, conversational=True), tokenizer=tiny.byte_level_tokenizer(chat=True))

@@ -1,0 +1,321 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, StoppingCriteriaList
+
+import tiny
+from trl_latro.rationale import Rationale, RationaleStop, check_stop_strings, cut_rationale, find_stop
+
+
+TOKENIZERS = {
+    "bytes": tiny.byte_level_tokenizer(chat=True),
+    "byte-level": tiny.byte_level_tokenizer(num_merges=80, chat=True),
+    "byte-level, prefix space": tiny.byte_level_tokenizer(num_merges=80, add_prefix_space=True, chat=True),
+    "byte-level, pad is eos": tiny.byte_level_tokenizer(num_merges=80, pad_is_eos=True, chat=True),
+    "llama-2": tiny.sentencepiece_tokenizer("normalizer", chat=True),
+    "mistral": tiny.sentencepiece_tokenizer("metaspace", pad_is_eos=True, chat=True),
+    "wordpiece": tiny.wordpiece_tokenizer(chat=True),
+    "wordpiece, lower case": tiny.wordpiece_tokenizer(lowercase=True, chat=True),
+}
+# Without limits on time, which say more about the machine than about the code.
+property_test = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+
+every_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
+
+# Ends inside a token, begins inside a character's bytes, ends in one, begins with a space, contains another one.
+STOP_STRINGS = ["The answer is", "the answer", " é", "日本", "\n\n", "answ", "12", "😀"]
+
+pieces = st.lists(
+    st.sampled_from(
+        [
+            *STOP_STRINGS,
+            "The",
+            " The ans",
+            "wer is",
+            " ",
+            "  ",
+            "\n",
+            "\t",
+            "日",
+            "é",
+            "e\u0301",
+            "1",
+            "<|end|>",
+            "<|eos|>",
+        ]
+    )
+    | st.text(max_size=4)
+).map("".join)
+
+
+def random_ids(tokenizer: PreTrainedTokenizerFast) -> st.SearchStrategy[list[int]]:
+    """What a model may sample: text, any tokens (often invalid UTF-8), and both in turn."""
+    tokens = st.lists(st.integers(0, len(tokenizer) - 1), max_size=4)
+    text = pieces.map(lambda piece: tokenizer.encode(piece, add_special_tokens=False))
+    return st.lists(tokens | text, max_size=5).map(lambda parts: [token for part in parts for token in part])
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    return [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(tiny.END_OF_TURN)]
+
+
+def text_in_row(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """The text that tokens add to a row behind its prompt."""
+    prompt = tokenizer.encode("Question", add_special_tokens=False)
+    return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :]
+
+
+def slow_cut(
+    sampled_ids: list[int], tokenizer: PreTrainedTokenizerFast, stop_strings: list[str], eos: list[int], separator: str
+) -> Rationale:
+    """The definition, word by word: every prefix is decoded and the longest one that fits is taken."""
+    ids = []
+    for token in sampled_ids:
+        if token in eos:
+            break
+        ids.append(token)
+    text = text_in_row(tokenizer, ids)
+    starts = [start for start in range(len(text)) if any(text.startswith(stop, start) for stop in stop_strings)]
+    if not starts:
+        return Rationale(ids, separator, finished=len(ids) < len(sampled_ids))
+    before = text[: starts[0]]
+    decoded = [text_in_row(tokenizer, ids[:kept]) for kept in range(len(ids) + 1)]
+    kept = max(kept for kept, beginning in enumerate(decoded) if before.startswith(beginning))
+    return Rationale(ids[:kept], before[len(decoded[kept]) :], finished=True)
+
+
+@every_tokenizer
+@property_test
+@given(data=st.data())
+def test_cut_agrees_with_its_definition(tokenizer, data):
+    sampled_ids = data.draw(random_ids(tokenizer))
+    stop_strings = data.draw(st.lists(st.sampled_from(STOP_STRINGS), unique=True))
+    eos = end_tokens(tokenizer)[: data.draw(st.integers(1, 2))]
+
+    rationale = cut_rationale(sampled_ids, tokenizer, stop_strings, eos, " => ")
+
+    assert rationale == slow_cut(sampled_ids, tokenizer, stop_strings, eos, " => ")
+
+
+@every_tokenizer
+@property_test
+@given(data=st.data())
+def test_nothing_behind_the_end_changes_the_rationale(tokenizer, data):
+    sampled_ids = data.draw(random_ids(tokenizer))
+    eos = end_tokens(tokenizer)
+    padding = [tokenizer.pad_token_id] * data.draw(st.integers(0, 3))
+
+    def cut(ids: list[int]) -> Rationale:
+        return cut_rationale(ids, tokenizer, STOP_STRINGS, eos, " ")
+
+    ended = cut([*sampled_ids, eos[0]])
+    assert ended.finished
+    assert cut([*sampled_ids, eos[0], *padding]) == ended
+    assert cut([*sampled_ids, eos[0], *data.draw(random_ids(tokenizer))]) == ended
+    if cut(sampled_ids).finished:  # at a stop string: there is no end token then, or an appended one
+        assert cut([*sampled_ids, *padding]) == cut([*sampled_ids, *padding, eos[1]]) == cut(sampled_ids)
+
+
+EMOJI = ["<0xF0>", "<0x9F>", "<0x98>", "<0x80>"]
+
+
+def ids_of(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> list[int]:
+    ids = tokenizer.convert_tokens_to_ids(tokens)
+    assert None not in ids, f"the vocabulary lacks one of {tokens}"
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("name", "sampled", "kept", "lead"),
+    [
+        ("byte-level", ["x", "ĠThe", "Ġanswer", "Ġis", "Ġ9"], ["x"], " "),
+        ("byte-level", ["x", "Ċ", "The", "Ġanswer", "Ġis"], ["x", "Ċ"], ""),
+        ("byte-level", ["x", "Ċ", "Ġ", "ĠThe", "Ġanswer", "Ġis"], ["x", "Ċ", "Ġ"], " "),
+        ("byte-level", ["Ã", "©", "ĠThe", "Ġanswer", "Ġis"], ["Ã", "©"], " "),
+        ("byte-level", ["Ã", "ĠThe", "Ġanswer", "Ġis"], ["Ã"], " "),  # half a character, as a bad model samples it
+        ("byte-level", ["ĠThe", "Ġanswer", "Ġis"], [], " "),
+        ("byte-level", ["The", "Ġanswer", "Ġis"], [], ""),
+        ("llama-2", ["▁step", "▁The", "▁answer", "▁is"], ["▁step"], " "),
+        ("llama-2", ["▁The", "▁answer", "▁is"], [], " "),  # its decoder alone would drop this space
+        ("llama-2", ["The", "▁answer", "▁is"], [], ""),
+        ("llama-2", ["▁", "▁The", "▁answer", "▁is"], ["▁"], " "),
+        ("llama-2", ["<0xC3>", "<0xA9>", "The", "▁answer", "▁is"], ["<0xC3>", "<0xA9>"], ""),
+        # Each half of these characters decodes to more characters than the whole.
+        ("llama-2", EMOJI * 5 + ["▁The", "▁answer", "▁is"], EMOJI * 5, " "),
+        ("llama-2", ["x", "<0x0A>", "The", "▁answer", "▁is"], ["x", "<0x0A>"], ""),
+        ("wordpiece", ["x", "The", "answer", "is"], ["x"], " "),
+        ("wordpiece", ["x", "##T", "##he", "answer", "is"], ["x"], ""),
+    ],
+)
+def test_white_space_before_the_stop_string_goes_to_the_answer_with_its_token(name, sampled, kept, lead):
+    tokenizer = TOKENIZERS[name]
+
+    rationale = cut_rationale(ids_of(tokenizer, sampled), tokenizer, ["The answer is"], end_tokens(tokenizer), " => ")
+
+    assert rationale == Rationale(ids_of(tokenizer, kept), lead, finished=True)
+
+
+@every_tokenizer
+def test_a_rationale_may_be_empty(tokenizer):
+    eos, end_of_turn = end_tokens(tokenizer)
+
+    assert cut_rationale([eos, 5, 6], tokenizer, ["12"], [eos, end_of_turn], " => ") == Rationale([], " => ", True)
+    assert cut_rationale([end_of_turn], tokenizer, ["12"], [eos, end_of_turn], "") == Rationale([], "", True)
+    assert cut_rationale([], tokenizer, ["12"], [eos], " ") == Rationale([], " ", False)
+
+
+def test_an_end_token_that_is_not_listed_is_part_of_the_text():
+    tokenizer = TOKENIZERS["byte-level"]
+    eos, end_of_turn = end_tokens(tokenizer)
+    ids = tokenizer.encode("one<|end|>two")
+
+    assert cut_rationale(ids, tokenizer, [], [eos], " ") == Rationale(ids, " ", False)
+    assert cut_rationale(ids, tokenizer, ["two"], [eos], " ") == Rationale(tokenizer.encode("one<|end|>"), "", True)
+    assert cut_rationale(ids, tokenizer, ["two"], [eos, end_of_turn], " ") == Rationale(
+        tokenizer.encode("one"), " ", True
+    )
+
+
+def test_the_end_tokens_own_text_is_no_stop_string():
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = [*tokenizer.encode("one"), tokenizer.eos_token_id]
+
+    assert cut_rationale(ids, tokenizer, ["eos", "<"], end_tokens(tokenizer), "~").lead == "~"
+
+
+@pytest.mark.parametrize(
+    ("text", "stop_strings", "start"),
+    [
+        ("a The answer is b", ["The answer is"], 2),
+        ("The answer is The answer is", ["The answer is"], 0),
+        ("one two", ["two", "one"], 0),
+        ("one two", ["two", "ne t"], 1),
+        ("one", ["One", "one "], None),
+        ("one", [], None),
+        ("", ["one"], None),
+    ],
+)
+def test_find_stop_takes_the_earliest_start(text, stop_strings, start):
+    assert find_stop(text, stop_strings) == start
+
+
+@cache
+def a_stop(tokenizer: PreTrainedTokenizerFast) -> RationaleStop:
+    """With those of the stop strings that the tokenizer can write."""
+    return RationaleStop(
+        tokenizer, [stop for stop in STOP_STRINGS if stop in tokenizer.decode(tokenizer.encode(stop))]
+    )
+
+
+@every_tokenizer
+@property_test
+@given(data=st.data())
+def test_generation_stops_exactly_when_the_cut_finds_a_stop_string(tokenizer, data):
+    stop = a_stop(tokenizer)
+    # Rows as `generate` has them: end tokens have ended a row before, and the prompt holds half a stop string.
+    prompt = tokenizer.encode("The answer", add_special_tokens=False)
+    stop.prompt_length = len(prompt)
+    ids = data.draw(random_ids(tokenizer).map(lambda ids: [i for i in ids if i not in end_tokens(tokenizer)]))
+
+    for length in range(1, len(ids) + 1):
+        stopped = bool(stop(torch.tensor([prompt + ids[:length]]), None))
+        cut = cut_rationale(ids[:length], tokenizer, stop.stop_strings, end_tokens(tokenizer), "").finished
+        assert stopped == cut
+        if stopped:
+            break
+
+
+class Script(LogitsProcessor):
+    """Makes `generate` write the given tokens, row by row."""
+
+    def __init__(self, rows: list[list[int]], prompt_length: int):
+        self.rows = rows
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        forced = torch.full_like(scores, -torch.inf)
+        for row, tokens in enumerate(self.rows):
+            forced[row, tokens[input_ids.size(1) - self.prompt_length]] = 0.0
+        return forced
+
+
+@pytest.mark.parametrize("name", ["byte-level", "byte-level, pad is eos", "llama-2", "mistral"])
+def test_generate_stops_each_row_where_its_rationale_ends(name):
+    tokenizer = TOKENIZERS[name]
+    stop_strings = ["The answer is", "日本"]
+    rationales = ["First, double it.", "", "x\n", "no stop here", " is", "日 本 ends"]
+    goes_on = [" The answer is", " The answer is", "The answer is", "", " known", " 日本"]
+    rows, lengths = [], []
+    for rationale, tail in zip(rationales, goes_on, strict=True):
+        ids = tokenizer.encode(rationale + tail, add_special_tokens=False)
+        lengths.append(len(ids) if find_stop(tail, stop_strings) is not None else 60)
+        rows.append([*ids, *([ids[0]] * 60)])
+    prompts = ["Q", "The answer", "日", "A question.", "So The answer", "The answer is"]
+    tokenizer.padding_side = "left"
+    inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+    prompt_length = inputs["input_ids"].size(1)
+
+    stop = RationaleStop(tokenizer, stop_strings)
+    model = tiny.tiny_model(tokenizer)
+    for _ in range(2):  # one stop for many calls
+        stop.prompt_length = prompt_length
+        output = model.generate(
+            **inputs,
+            do_sample=True,
+            max_new_tokens=60,
+            logits_processor=LogitsProcessorList([Script(rows, prompt_length)]),
+            stopping_criteria=StoppingCriteriaList([stop]),
+        )
+        for ids, row, length in zip(output[:, prompt_length:].tolist(), rows, lengths, strict=True):
+            assert ids == row[:length] + [tokenizer.pad_token_id] * (60 - length)
+
+
+def test_a_stop_string_that_begins_in_the_prompt_does_not_count():
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = tokenizer.encode("The answer is")
+    stop = RationaleStop(tokenizer, ["The answer is"])
+
+    assert stop(torch.tensor([ids]), None).tolist() == [True]
+    stop.prompt_length = len(ids) - 1
+    assert stop(torch.tensor([ids]), None).tolist() == [False]
+
+
+def test_the_space_of_the_first_token_counts_as_part_of_a_stop_string():
+    tokenizer = TOKENIZERS["llama-2"]
+    ids = ids_of(tokenizer, ["▁is"])
+    assert tokenizer.decode(ids) == "is"
+
+    assert RationaleStop(tokenizer, [" is"])(torch.tensor([ids]), None).tolist() == [True]
+    assert cut_rationale(ids, tokenizer, [" is"], end_tokens(tokenizer), "") == Rationale([], "", True)
+
+
+def test_bytes_that_decode_to_no_stop_string_do_not_stop():
+    tokenizer = TOKENIZERS["llama-2"]
+    stop = RationaleStop(tokenizer, ["12"])
+    number, spoilt = ids_of(tokenizer, ["x", "<0x31>", "<0x32>"]), ids_of(tokenizer, ["<0xC3>", "<0x31>", "<0x32>"])
+    assert tokenizer.decode(spoilt) == "\ufffd" * 3
+
+    assert stop(torch.tensor([number, spoilt]), None).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "stop_string", "written"),
+    [("wordpiece, lower case", "The answer is", " the answer is"), ("wordpiece", "日本", " <|unk|> <|unk|>")],
+)
+def test_a_stop_string_that_the_tokenizer_cannot_write_is_refused(name, stop_string, written):
+    with pytest.raises(ValueError, match="cannot be written with this tokenizer") as error:
+        RationaleStop(TOKENIZERS[name], ["12", stop_string])
+    assert repr(stop_string) in str(error.value)
+    assert repr(written) in str(error.value)
+    assert "rationale_stop_strings" in str(error.value)
+
+
+@every_tokenizer
+def test_stop_strings_that_the_tokenizer_can_write_are_accepted(tokenizer):
+    check_stop_strings(tokenizer, ["the answer is", "12", "."])
+    check_stop_strings(tokenizer, [])

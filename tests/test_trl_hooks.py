@@ -1,0 +1,167 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The trainer stands on private methods of TRL's `RLOOTrainer`. This file says in plain words what moved when TRL does."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+
+import pytest
+import trl
+from trl import RLOOTrainer
+
+from trl_latro import LaTROTrainer
+
+
+# The signatures that the trainer was written against (TRL 1.16.0)
+SIGNATURES = {
+    "__init__": [
+        "self",
+        "model",
+        "reward_funcs",
+        "args",
+        "train_dataset",
+        "eval_dataset",
+        "processing_class",
+        "reward_processing_classes",
+        "callbacks",
+        "optimizers",
+        "quantization_config",
+        "peft_config",
+    ],
+    "_set_signature_columns_if_needed": ["self"],
+    "_get_train_sampler": ["self", "dataset"],
+    "_get_per_token_logps_and_entropies": [
+        "self",
+        "model",
+        "input_ids",
+        "attention_mask",
+        "logits_to_keep",
+        "batch_size",
+        "compute_entropy",
+        "compute_aux_loss",
+        "pixel_values",
+        "image_grid_thw",
+        "num_images",
+        "pixel_attention_mask",
+        "spatial_shapes",
+        "num_tiles",
+        "image_sizes",
+        "token_type_ids",
+        "mm_token_type_ids",
+        "image_position_ids",
+    ],
+    "_prepare_inputs": ["self", "generation_batch"],
+    "_tokenize_prompts": ["self", "prompts"],
+    "_generate_single_turn": ["self", "prompt_ids", "images", "multimodal_fields"],
+    "_generate": ["self", "prompts"],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_compute_loss": ["self", "model", "inputs"],
+    "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
+    "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
+    "log": ["self", "logs", "start_time"],
+}
+
+# Attributes that the parent sets and the trainer (or its tests) reads, and what they are for
+ATTRIBUTES = {
+    "_tokenizer": "the tokenizer",
+    "eos_token_ids": "all end tokens of the model",
+    "_metrics": "where metrics are collected until `log`",
+    "_logs": "where the completions table is collected",
+    "_step": "the count of micro-batches, which decides when new completions are sampled",
+    "generation_config": "what `generate` is called with",
+    "ref_model": "the reference model",
+    "beta": "the weight of the KL",
+    "num_generations": "samples per prompt",
+    "num_generations_eval": "samples per prompt in evaluation",
+    "epsilon_low": "the lower clipping bound",
+    "epsilon_high": "the upper clipping bound",
+    "pad_to_multiple_of": "the width of padded batches",
+}
+
+
+def what_changed(name: str, parent: type = RLOOTrainer) -> str | None:
+    """A plain sentence on how `name` differs from what the trainer was written against, or `None`."""
+    expected = SIGNATURES[name]
+    hook = f"RLOOTrainer.{name} of TRL {trl.__version__}"
+    method = inspect.getattr_static(parent, name, None)
+    if method is None:
+        return f"{hook} is gone: LaTROTrainer builds on it, see trl_latro/latro_trainer.py."
+    actual = list(inspect.signature(method).parameters)
+    added = [parameter for parameter in actual if parameter not in expected]
+    removed = [parameter for parameter in expected if parameter not in actual]
+    if added or removed:
+        return (
+            f"{hook} has new parameters {added} and lost {removed}: check what LaTROTrainer passes and overrides in "
+            "trl_latro/latro_trainer.py, then update SIGNATURES."
+        )
+    if actual != expected:
+        return f"{hook} takes its parameters in the order {actual}, no longer {expected}."
+    return None
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_the_parents_hooks_are_those_the_trainer_was_written_against(name):
+    message = what_changed(name)
+    assert message is None, message
+
+
+def test_a_moved_hook_is_named_in_a_plain_sentence():
+    class Moved:
+        def _generate(self, prompts, tools):
+            pass
+
+        def _compute_loss(self, inputs, model):
+            pass
+
+    assert "_generate of TRL" in what_changed("_generate", Moved)
+    assert "new parameters ['tools'] and lost []" in what_changed("_generate", Moved)
+    assert "in the order ['self', 'inputs', 'model']" in what_changed("_compute_loss", Moved)
+    assert "is gone" in what_changed("log", Moved)
+
+
+def own_methods() -> dict[str, Callable]:
+    return {name: value for name, value in vars(LaTROTrainer).items() if inspect.isfunction(value)}
+
+
+def test_every_method_that_the_trainer_overrides_is_watched():
+    """An override that is not in SIGNATURES could lose its parent unnoticed."""
+    overridden = {name for name in own_methods() if hasattr(RLOOTrainer, name)}
+    assert overridden <= SIGNATURES.keys(), f"add {sorted(overridden - SIGNATURES.keys())} to SIGNATURES"
+
+
+def test_every_private_method_that_the_trainer_calls_is_watched():
+    called = set()
+    for method in own_methods().values():
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = node.func.attr
+                if name.startswith("_") and name in vars(RLOOTrainer) and inspect.isfunction(vars(RLOOTrainer)[name]):
+                    called.add(name)
+    assert called <= SIGNATURES.keys(), f"add {sorted(called - SIGNATURES.keys())} to SIGNATURES"
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_the_parent_sets_what_the_trainer_reads(name):
+    source = inspect.getsource(RLOOTrainer.__init__)
+    assert f"self.{name} = " in source, (
+        f"RLOOTrainer of TRL {trl.__version__} no longer sets {name}: {ATTRIBUTES[name]}."
+    )
+
+
+def test_the_parent_takes_the_loss_unscaled():
+    """The loss is the mean over a micro-batch's rows, and `Trainer` divides by the accumulation steps."""
+    assert RLOOTrainer.loss_is_scaled_for_ga is False
+
+
+def test_the_overrides_keep_the_parents_parameters():
+    for name, method in own_methods().items():
+        if name in SIGNATURES and name != "__init__":
+            parameters = list(inspect.signature(method).parameters)
+            assert parameters == SIGNATURES[name], f"LaTROTrainer.{name} takes {parameters}"
+
+
+def test_the_trainer_takes_the_parents_arguments_but_the_reward_functions():
+    parameters = list(inspect.signature(LaTROTrainer.__init__).parameters)
+    rewards = ("reward_funcs", "reward_processing_classes")
+    assert parameters == [name for name in SIGNATURES["__init__"] if name not in rewards]
