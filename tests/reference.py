@@ -30,6 +30,7 @@ class Settings:
     answer_template: str = "The answer is {answer}."
     answer_separator: str = " "
     stop_strings: tuple[str, ...] = ("The answer is",)
+    reward_clip_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,13 @@ def mean_of_the_others(values: list[float], k: int) -> float:
     return sum(others) / len(others)
 
 
+def clip(reward: float, settings: Settings) -> float:
+    if settings.reward_clip_range is None:
+        return reward
+    low, high = settings.reward_clip_range
+    return min(max(reward, low), high)
+
+
 def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row], settings: Settings) -> Scores:
     """Rewards, advantages and answer weights of the K samples of one prompt, all detached."""
     number = len(rows)
@@ -166,10 +174,17 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
             weights[k] = torch.full_like(weights[k], number * shares[k].item())
     else:
-        r = [own_reward[k] - penalty[k] - settings.beta * kl[k] for k in range(number)]
+        r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]
     reward = [own_reward[k] - penalty[k] for k in range(number)]
     return Scores(answer_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
+
+
+def normalized(advantages: list[float]) -> list[float]:
+    """Mean 0 and standard deviation 1 over a generation, as TRL's `normalize_advantages` does it."""
+    mean = sum(advantages) / len(advantages)
+    variance = sum((advantage - mean) ** 2 for advantage in advantages) / (len(advantages) - 1)
+    return [(advantage - mean) / (math.sqrt(variance) + 1e-4) for advantage in advantages]
 
 
 def row_objective(

@@ -193,6 +193,7 @@ def train(case: Case, path: str) -> Run:
             unfinished_penalty=settings.get("unfinished_penalty", 2.0),
             answer_template=template,
             answer_separator=settings.get("answer_separator", " "),
+            reward_clip_range=settings.get("reward_clip_range"),
             stop_strings=tuple(settings.get("rationale_stop_strings", [template.split("{answer}")[0].rstrip()])),
         ),
     )
@@ -241,9 +242,12 @@ def compare(run: Run) -> list[float]:
         rows, scores = score_generation(run, run.trainer.generations[update.generation])
         close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
         close(update.logs["reward"], joined(scores, "reward"), f"update {number}, rewards")
-        close(update.logs["advantage"], joined(scores, "advantage"), f"update {number}, advantages")
+        advantages = joined(scores, "advantage")
+        if run.trainer.args.normalize_advantages:
+            advantages = reference.normalized(advantages)
+        close(update.logs["advantage"], advantages, f"update {number}, advantages")
 
-        old_logps, advantages, weights = (joined(scores, x) for x in ("rationale_logp", "advantage", "weights"))
+        old_logps, weights = joined(scores, "rationale_logp"), joined(scores, "weights")
         samples = {
             row.ids: (row, old, advantage, w)
             for row, old, advantage, w in zip(rows, old_logps, advantages, weights, strict=True)
@@ -305,6 +309,8 @@ CASES = {
     "no penalty": Case({"unfinished_penalty": 0.0}),
     "own template": Case({"answer_template": "Result: {answer}", "answer_separator": "\n"}),
     "own stop strings": Case({"rationale_stop_strings": ["answer is", "12 - "]}),
+    "clipped rewards": Case({"reward_clip_range": (-64.0, -37.0)}),
+    "normalized advantages": Case({"normalize_advantages": True}),
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
 }
 

@@ -31,9 +31,14 @@ def check_processing_class(processing_class: Any) -> None:
         )
 
 
+def _name_row(where: str, row: int, prompt: Any) -> str:
+    text = prompt if isinstance(prompt, str) else str(prompt)
+    return f"{where.format(row=row)} (prompt {text if len(text) < 80 else text[:77] + '...'!r})"
+
+
 def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     """
-    Check prompts and answers; `where` names the first row, as "`train_dataset` row {row}", with `{row}` left open.
+    Check prompts and answers; `where` names the rows, as "`train_dataset` row {row}", with `{row}` left open.
 
     Raises:
         `ValueError`: an answer that is empty or not text, messages without a chat template.
@@ -41,13 +46,13 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if not isinstance(answer, str) or not answer.strip():
             raise ValueError(
-                f"{where.format(row=row)} has the answer {answer!r}, but every row needs a reference answer as "
+                f"{_name_row(where, row, prompt)} has the answer {answer!r}, but every row needs a reference answer as "
                 "non-empty text. Remove the row or fill in its answer."
             )
         if is_conversational({"prompt": prompt}) and tokenizer.chat_template is None:
             raise ValueError(
-                f"{where.format(row=row)} has messages as its prompt, but the tokenizer has no chat template. Use an "
-                "instruction-tuned model, set `tokenizer.chat_template`, or make the prompts plain text."
+                f"{_name_row(where, row, prompt)} has messages as its prompt, but the tokenizer has no chat template. "
+                "Use an instruction-tuned model, set `tokenizer.chat_template`, or make the prompts plain text."
             )
 
 
@@ -81,7 +86,21 @@ def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreT
     check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
 
 
+def check_batch_of_prompts(rows: int, prompts: int) -> None:
+    """
+    Raises:
+        `ValueError`: fewer rows than one generation batch takes prompts. TRL would drop them and train for 0 updates.
+    """
+    if rows < prompts:
+        raise ValueError(
+            f"`train_dataset` has {rows} rows, but a generation batch takes {prompts} prompts (`generation_batch_size` "
+            "divided by `num_generations`). Add rows, or lower `gradient_accumulation_steps` or "
+            "`per_device_train_batch_size`."
+        )
+
+
 def check_room(
+    prompts: Sequence[Any],
     prompt_lengths: Sequence[int],
     answer_lengths: Sequence[int],
     max_completion_length: int,
@@ -95,16 +114,17 @@ def check_room(
     Raises:
         `ValueError`: a prompt without tokens, or one that leaves no room for rationale and answer.
     """
-    for row, (prompt, answer) in enumerate(zip(prompt_lengths, answer_lengths, strict=True), start=first_row):
-        if prompt == 0:
+    rows = zip(prompts, prompt_lengths, answer_lengths, strict=True)
+    for row, (prompt, prompt_length, answer_length) in enumerate(rows, start=first_row):
+        if prompt_length == 0:
             raise ValueError(
-                f"{where.format(row=row)} has a prompt without any token, so there is nothing to predict the first "
+                f"{_name_row(where, row, prompt)} has a prompt without any token, so there is nothing to predict the first "
                 "token of the rationale from. Remove the row or fill in its prompt."
             )
-        needed = prompt + max_completion_length + answer
+        needed = prompt_length + max_completion_length + answer_length
         if max_positions is not None and needed > max_positions:
             raise ValueError(
-                f"{where.format(row=row)} has a prompt of {prompt} tokens, which with `max_completion_length` "
-                f"{max_completion_length} and an answer of {answer} tokens needs {needed} positions, but the model "
+                f"{_name_row(where, row, prompt)} has a prompt of {prompt_length} tokens, which with `max_completion_length` "
+                f"{max_completion_length} and an answer of {answer_length} tokens needs {needed} positions, but the model "
                 f"has {max_positions}. Remove the row, shorten its prompt, or lower `max_completion_length`."
             )

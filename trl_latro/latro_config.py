@@ -147,6 +147,11 @@ class LaTROConfig(RLOOConfig):
         if self.rationale_stop_strings is None:
             before = self.answer_template.partition("{answer}")[0].rstrip()
             self.rationale_stop_strings = [before] if before else []
+        if isinstance(self.rationale_stop_strings, str):  # type: ignore[unreachable]
+            raise ValueError(
+                f"`rationale_stop_strings` is the text {self.rationale_stop_strings!r}, but must be a list: pass "
+                f"[{self.rationale_stop_strings!r}]."
+            )
         if not all(stop.strip() for stop in self.rationale_stop_strings):
             raise ValueError(
                 f"`rationale_stop_strings` is {self.rationale_stop_strings} and has an empty or blank string, at "

@@ -26,7 +26,14 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, pad, use_adapter
 
 from . import objective
-from .checks import check_columns, check_dataset, check_processing_class, check_room, check_rows
+from .checks import (
+    check_batch_of_prompts,
+    check_columns,
+    check_dataset,
+    check_processing_class,
+    check_room,
+    check_rows,
+)
 from .end_of_turn import find_end_of_turn
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
@@ -57,10 +64,14 @@ class LaTROTrainer(RLOOTrainer):
     Example:
 
     ```python
-    >>> from datasets import Dataset
+    >>> from datasets import load_dataset
     >>> from trl_latro import LaTROConfig, LaTROTrainer
 
-    >>> dataset = Dataset.from_list([{"prompt": "What is 3 * 4 + 5? Let's think step by step.", "answer": "17"}])
+    >>> dataset = load_dataset("openai/gsm8k", "main", split="train")
+    >>> dataset = dataset.map(
+    ...     lambda row: {"prompt": row["question"], "answer": row["answer"].split("#### ")[1]},
+    ...     remove_columns=["question"],
+    ... )
 
     >>> trainer = LaTROTrainer(
     ...     model="Qwen/Qwen2.5-0.5B-Instruct",
@@ -208,6 +219,7 @@ class LaTROTrainer(RLOOTrainer):
         answers = [self.answer_separator + self._answer_text(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
         check_room(
+            prompt,
             [len(ids) for ids in prompt_ids],
             [len(ids) + 1 for ids in answer_ids],  # and the end-of-turn token
             self.max_completion_length,
@@ -224,6 +236,7 @@ class LaTROTrainer(RLOOTrainer):
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> EpochSampler:
         parent = super()._get_train_sampler(dataset)
+        check_batch_of_prompts(parent.num_samples, parent.batch_size)
         return EpochSampler(
             data_source=parent.data_source,
             mini_repeat_count=parent.mini_repeat_count,
@@ -321,9 +334,9 @@ class LaTROTrainer(RLOOTrainer):
         check_columns(list(inputs[0]), f"{mode}_dataset")
         prompts = [example["prompt"] for example in inputs]
         answers = [example["answer"] for example in inputs]
-        check_rows(prompts, answers, self._tokenizer, f"A batch of `{mode}_dataset`: row {{row}}")
+        check_rows(prompts, answers, self._tokenizer, f"A row of `{mode}_dataset`")
         if self._rows_come_unchecked:
-            self._check_room(prompts, answers, where=f"A batch of `{mode}_dataset`: row {{row}}")
+            self._check_room(prompts, answers, where=f"A row of `{mode}_dataset`")
 
         # Roll out
         prompt_ids, sampled_ids, completions = self._generate(prompts)
@@ -389,10 +402,11 @@ class LaTROTrainer(RLOOTrainer):
             answer_weights = answer_weights * batch["answer_mask"]
         else:
             rewards = columns.rewards - penalty
-            if self.reward_clip_range:
-                rewards = rewards.clamp(*self.reward_clip_range)
+            clipped = rewards.clamp(*self.reward_clip_range) if self.reward_clip_range else rewards
             # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
-            advantages = objective.leave_one_out(rewards - self.beta * columns.kl, num_generations)
+            advantages = objective.leave_one_out(clipped - self.beta * columns.kl, num_generations)
+        if self.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
         columns = columns._replace(rewards=rewards)
 
         self._log_rollout(mode, num_generations, columns, advantages)
@@ -404,8 +418,6 @@ class LaTROTrainer(RLOOTrainer):
         }
         self._log_table(table, columns, advantages)
 
-        if self.normalize_advantages:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
         advantages = advantages[local]
         if self.mask_truncated_completions:
             advantages = advantages * columns.finished[local]
