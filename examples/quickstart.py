@@ -50,7 +50,6 @@ from matplotlib import pyplot as plt
 
 BASE_MODEL = Path(__file__).parent / "puzzle" / "base_model"
 PROMPTS, SAMPLES = 16, 16  # per update
-LEARNING_RATE = 3e-4
 TEST_PUZZLES = 500
 CURVE_PUZZLES, CURVE_EVERY = 200, 5  # the curves look at fewer puzzles, every so many updates
 
@@ -106,7 +105,7 @@ class Watch(TrainerCallback):
 
 
 def train(trainer: Trainer, watch: Watch) -> float:
-    """Seconds that the training took, without the looks at held-out puzzles."""
+    """Train quietly under the eyes of `watch`; the seconds it took, looks at held-out puzzles included."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(watch)
     start = time.perf_counter()
@@ -124,7 +123,8 @@ def latro_trainer(output_dir: Path, seed: int, updates: int) -> LaTROTrainer:
             per_device_train_batch_size=PROMPTS * SAMPLES,
             gradient_accumulation_steps=1,
             max_steps=updates,
-            learning_rate=LEARNING_RATE,
+            learning_rate=3e-4,
+            lr_scheduler_type="constant",
             beta=0.02,
             max_completion_length=34,  # four steps and the three tokens of "The answer is"
             seed=seed,
@@ -144,7 +144,8 @@ def sft_trainer(output_dir: Path, seed: int, updates: int) -> SFTTrainer:
             output_dir=str(output_dir),
             per_device_train_batch_size=PROMPTS * SAMPLES,
             max_steps=updates,
-            learning_rate=LEARNING_RATE,
+            learning_rate=3e-4,
+            lr_scheduler_type="constant",
             seed=seed,
             **QUIET,
         ),
@@ -156,24 +157,34 @@ def sft_trainer(output_dir: Path, seed: int, updates: int) -> SFTTrainer:
 
 
 def draw_curves(path: Path, latro: Watch, sft: Watch) -> None:
-    plt.rcParams.update({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False})
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    plt.rcParams.update(
+        {
+            "font.size": 13,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "lines.linewidth": 2,
+            "axes.titlesize": 13,
+        }
+    )
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4), layout="constrained", width_ratios=(1.5, 1, 1))
 
     updates = [point["update"] for point in latro.accuracies]
     for watch, colour, name in ((latro, "C0", "LaTRO"), (sft, "C1", "answer-only SFT")):
         for kind, line in (("greedy", "-"), ("samples", "--")):
             values = [100 * point[kind] for point in watch.accuracies]
-            left.plot(updates, values, line, color=colour, label=f"{name}, {kind}")
-    left.set(title="Accuracy on held-out puzzles, %", ylim=(0, 102))
-    left.legend(fontsize=10, frameon=False)
+            left.plot(updates, values, line, color=colour, label=f"{name}, {kind}", clip_on=False)
+    left.axhline(10, color="grey", linewidth=1, linestyle=":", label="chance")
+    left.set(title="Held-out accuracy (%)", ylim=(0, 101))
+    left.legend(fontsize=11, frameon=False, loc="center right", bbox_to_anchor=(1, 0.42))
 
     steps = [log["update"] for log in latro.logs]
     middle.plot(steps, [log["latro/answer_logp"] for log in latro.logs], color="C0")
-    middle.set(title="Answer log-prob after the rationale")
+    middle.set(title="LaTRO: log p(answer | rationale)", ylim=(None, 0))
     right.plot(steps, [log["completions/mean_length"] for log in latro.logs], color="C0")
-    right.set(title="Rationale length, tokens")
+    right.set(title="LaTRO: tokens per rationale")
     for axes in (left, middle, right):
         axes.set_xlabel("update")
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=100)
 
@@ -182,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("quickstart_output"), help="picture and figures")
     parser.add_argument("--seed", type=int, default=0, help="of the training puzzles and the sampling")
-    parser.add_argument("--updates", type=int, default=50, help="optimiser updates of LaTRO, and of the comparison")
+    parser.add_argument("--updates", type=int, default=40, help="optimiser updates of LaTRO, and of the comparison")
     args = parser.parse_args(argv)
     if args.updates < 1:
         parser.error(f"--updates must be at least 1, not {args.updates}")
@@ -196,11 +207,13 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))  # more threads only slow a model of this size down
     transformers.set_seed(args.seed)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(highlight=False)
     puzzles = make_puzzles(TEST_PUZZLES, seed=0, held_out=True)  # the same ones for every seed
     tokenizer = AutoTokenizer.from_pretrained(BASE_MODEL)
     base = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
-    console.print(f"A Llama with {base.num_parameters():,} parameters and puzzles like: [i]{puzzles[0].prompt}[/i]")
+    console.print(
+        f"A Llama with {base.num_parameters():,} parameters and puzzles like this one:\n{puzzles[0].prompt}\n"
+    )
 
     figures, texts = {}, {}
     figures["base"], texts["base"] = evaluate(base, tokenizer, puzzles)
@@ -222,10 +235,10 @@ def main(argv: list[str] | None = None) -> None:
 
     shown = [next(i for i, p in enumerate(puzzles) if len(p.steps) == steps) for steps in (2, 3, 4)]
     for i in shown:
-        console.print(f"\n[bold]{puzzles[i].prompt}[/bold]")
+        console.print(f"\n[bold]{puzzles[i].prompt}[/bold]", soft_wrap=True)
         for name in figures:
             mark = "[green]right[/green]" if is_correct(texts[name][i], puzzles[i].answer) else "[red]wrong[/red]"
-            console.print(f"  {name:15}  {mark}  [i]{escape(texts[name][i].strip())}[/i]")
+            console.print(f"  {name:15}  {mark}  [i]{escape(texts[name][i].strip())}[/i]", soft_wrap=True)
 
     draw_curves(args.output_dir / "quickstart.png", watches["LaTRO"], watches["answer-only SFT"])
     results = {

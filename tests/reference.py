@@ -2,8 +2,8 @@
 """LaTRO written down as slowly and as plainly as possible: the judge of the trainer.
 
 One row at a time, no padding, the plain softmax over all logits, loops instead of tensor tricks. Every function follows
-the equations of https://huggingface.co/papers/2411.04282 (and, for the other rewards, of the papers that DESIGN names);
-none of it imports the package it judges.
+the equations of https://huggingface.co/papers/2411.04282 (jepo: https://huggingface.co/papers/2503.19618); none of it
+imports the package that it judges.
 """
 
 import math

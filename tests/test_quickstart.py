@@ -35,7 +35,7 @@ def test_the_worked_example() -> None:
 
 def test_every_sentence_of_a_rationale_is_true_and_starts_where_the_last_one_ended() -> None:
     for puzzle in make_puzzles(500, seed=0, held_out=False):
-        dial = int(re.match(r"The dial shows (\d)\.", puzzle.prompt)[1])
+        dial = int(puzzle.prompt.removeprefix("The dial shows ")[0])
         sentences = re.findall(r"(?:(Right|Left) (\d) from|Double) (\d) is (\d)\.", puzzle.rationale)
         instructions = re.findall(r"Turn (right|left) (\d)\.|(Double) it\.", puzzle.prompt)
         assert 2 <= len(sentences) == len(instructions) <= 4

@@ -309,7 +309,7 @@ def test_bytes_that_decode_to_no_stop_string_do_not_stop():
 )
 def test_a_stop_string_that_the_tokenizer_cannot_write_is_refused(name, stop_string, written):
     with pytest.raises(ValueError, match="cannot be written with this tokenizer") as error:
-        RationaleStop(TOKENIZERS[name], ["12", stop_string])
+        check_stop_strings(TOKENIZERS[name], ["12", stop_string])
     assert repr(stop_string) in str(error.value)
     assert repr(written) in str(error.value)
     assert "rationale_stop_strings" in str(error.value)

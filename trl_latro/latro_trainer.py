@@ -37,7 +37,7 @@ from .checks import (
 from .end_of_turn import find_end_of_turn
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
-from .rationale import RationaleStop, continuation_decoder, cut_rationale, find_stop
+from .rationale import RationaleStop, check_stop_strings, continuation_decoder, cut_rationale, find_stop
 from .sampler import EpochSampler
 
 
@@ -157,6 +157,7 @@ class LaTROTrainer(RLOOTrainer):
                 trust_remote_code=args.trust_remote_code,
             )
         check_processing_class(processing_class)
+        check_stop_strings(processing_class, args.rationale_stop_strings or [])
         datasets = self._named_datasets(train_dataset, eval_dataset)
         for name, dataset in datasets.items():
             check_dataset(dataset, name, processing_class)

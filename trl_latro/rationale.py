@@ -103,6 +103,7 @@ def cut_rationale(
     # replacement characters in some tokenizers, so that length can fall with one more token.
     reached = text[: stop + 1]
     kept = bisect_left(range(len(ids)), True, key=lambda i: decode(ids[:i]).startswith(reached))
+    # Back over the token that reaches it, and over those that end in half a character.
     while not text[:stop].startswith(decode(ids[:kept])):
         kept -= 1
     return Rationale(ids[:kept], text[len(decode(ids[:kept])) : stop], finished=True)
@@ -145,7 +146,6 @@ class RationaleStop(StoppingCriteria):
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]):
-        check_stop_strings(tokenizer, stop_strings)
         self.stop_strings = stop_strings
         self.prompt_length = 0
         self._decode = continuation_decoder(tokenizer)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 Turn = Literal["right", "left", "double"]
+TURNS: tuple[Turn, ...] = ("right", "left", "double")
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def draw_puzzle(rng: random.Random, held_out: bool) -> Puzzle:
     while True:
         steps = []
         for _ in range(rng.randint(2, 4)):
-            turn = rng.choice(("right", "left", "double"))
+            turn = rng.choice(TURNS)
             steps.append(Step(turn) if turn == "double" else Step(turn, rng.randint(1, 9)))
         puzzle = Puzzle(rng.randrange(10), tuple(steps))
         if puzzle.held_out == held_out:

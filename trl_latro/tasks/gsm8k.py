@@ -19,8 +19,9 @@ def to_example(row: dict[str, Any]) -> Example:
 
     Example:
     ```python
-    >>> to_example({"question": "What is 1,000 + 234?", "answer": "<<1000+234=1234>>So it is 1,234.\\n#### 1,234"})
-    Example(text="What is 1,000 + 234?\\nLet's think step by step.", message="What is 1,000 + 234? Let's think step by step.", answer='1,234')
+    >>> row = {"question": "What is 1,000 + 234?", "answer": "It is <<1000+234=1234>>1,234.\\n#### 1,234"}
+    >>> to_example(row).message, to_example(row).answer
+    ("What is 1,000 + 234? Let's think step by step.", '1,234')
 
     ```
     """
