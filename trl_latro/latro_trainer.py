@@ -514,7 +514,8 @@ class LaTROTrainer(RLOOTrainer):
         metrics["latro/finished_ratio"].append(finished.mean().item())
         # Within a prompt the advantage is the reward r_k, shifted and scaled
         correlation = objective.group_correlation(lengths, advantages, num_generations)
-        metrics["latro/length_reward_corr"].append(correlation.item())
+        if not correlation.isnan():  # every prompt's rationales may be of one length
+            metrics["latro/length_reward_corr"].append(correlation.item())
 
     def _log_table(self, table: dict[str, list], columns: SampleColumns, advantages: Tensor) -> None:
         """Rows of the completions table, which the parent prints and sends to the trackers."""
