@@ -172,6 +172,14 @@ def test_a_prompt_without_room_where_positions_are_absolute(build):
     says(error, "row 0", "60 tokens", "32", "the model has 100")
 
 
+def test_too_few_prompts_for_one_generation_batch(build):
+    """TRL would drop the incomplete batch and end after 0 updates."""
+    trainer = build(tiny.tiny_dataset(2), per_device_train_batch_size=12)
+    with pytest.raises(ValueError) as error:
+        trainer.train()
+    says(error, "2 rows", "3 prompts", "generation_batch_size")
+
+
 def test_messages_without_a_chat_template(build):
     with pytest.raises(ValueError) as error:
         build(tiny.tiny_dataset(2, conversational=True))

@@ -115,8 +115,9 @@ def test_quickstart_with_two_updates(tmp_path: Path) -> None:
     assert results["seed"] == 0
 
 
-def test_quickstart_refuses_zero_updates() -> None:
-    command = [sys.executable, str(EXAMPLES / "quickstart.py"), "--updates", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2
-    assert "--updates must be at least 1, not 0" in done.stderr
+def test_quickstart_refuses_zero_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    import quickstart
+
+    with pytest.raises(SystemExit):
+        quickstart.main(["--updates", "0"])
+    assert "--updates must be at least 1, not 0" in capsys.readouterr().err
