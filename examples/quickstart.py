@@ -51,7 +51,7 @@ from matplotlib import pyplot as plt
 BASE_MODEL = Path(__file__).parent / "puzzle" / "base_model"
 PROMPTS, SAMPLES = 16, 16  # per update
 TEST_PUZZLES = 500
-CURVE_PUZZLES, CURVE_EVERY = 200, 5  # the curves look at fewer puzzles, every so many updates
+CURVE_PUZZLES, CURVE_EVERY = 100, 5  # the curves look at fewer puzzles, every so many updates
 
 
 QUIET: dict[str, Any] = {
@@ -61,6 +61,7 @@ QUIET: dict[str, Any] = {
     "save_strategy": "no",
     "logging_steps": 1,
     "disable_tqdm": True,
+    "gradient_checkpointing": False,  # memory is not short here
 }
 
 
