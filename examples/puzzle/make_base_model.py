@@ -4,8 +4,8 @@
     python examples/puzzle/make_base_model.py
 
 It stands for a pre-trained language model: it has read correct texts, sloppy texts and, more than anything else, texts
-that say "I guess." and name some digit. It never reads a held-out puzzle. Everything is seeded: the same versions of
-the libraries make the same file on the same kind of processor. It takes some ten to twenty minutes.
+that say "I guess." and name some digit. It never reads a held-out puzzle. Everything is seeded. It takes some ten to
+twenty minutes on one core.
 """
 
 import argparse
