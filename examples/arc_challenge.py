@@ -9,8 +9,7 @@ On 8 GPUs, with the settings of the paper:
 """
 
 from trl_latro.scripts.train import main
-from trl_latro.tasks.arc_challenge import ARC_CHALLENGE
 
 
 if __name__ == "__main__":
-    main(ARC_CHALLENGE, beta=0.25)
+    main(task="arc_challenge", beta=0.25)

@@ -13,8 +13,7 @@ On one GPU, with LoRA:
 """
 
 from trl_latro.scripts.train import main
-from trl_latro.tasks.gsm8k import GSM8K
 
 
 if __name__ == "__main__":
-    main(GSM8K)
+    main(task="gsm8k")

@@ -74,7 +74,7 @@ class TrainerGivenCompletions(LaTROTrainer):
         self.completions = completions
         self.generations: list[Generation] = []
 
-    def _generate_single_turn(self, prompt_ids, images, multimodal_fields):
+    def _roll_out(self, prompt_ids, images, multimodal_fields):
         groups = [
             (list(prompt_ids[start]), self.completions[tuple(prompt_ids[start])])
             for start in range(0, len(prompt_ids), NUM_GENERATIONS)

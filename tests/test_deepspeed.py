@@ -41,9 +41,14 @@ def run_two_ranks(model: str, output_dir: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def log_history(output_dir: Path) -> list[dict[str, Any]]:
+    return json.loads((output_dir / "log_history.json").read_text())
+
+
 def updates(output_dir: Path, left_out: set[str]) -> list[dict[str, Any]]:
-    log_history = json.loads((output_dir / "log_history.json").read_text())
-    return [{key: entry[key] for key in entry.keys() - left_out} for entry in log_history if "loss" in entry]
+    return [
+        {key: entry[key] for key in entry.keys() - left_out} for entry in log_history(output_dir) if "loss" in entry
+    ]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="DeepSpeed builds an operator with g++, which is missing")
@@ -62,6 +67,13 @@ def test_two_zero3_ranks_train_as_one_process_does(tmp_path: Path) -> None:
         assert one[1]["kl"] != 0 and one[0]["latro/finished_ratio"] == 0.75
         for expected, found in zip(one, two, strict=True):
             assert found == pytest.approx(expected, abs=1e-4, rel=1e-5)
+
+        # Of three prompts with four samples each, the first prompt's first sample is right
+        for run in ("one", "two"):
+            (evaluation,) = [entry for entry in log_history(tmp_path / run / case) if "eval_loss" in entry]
+            assert evaluation["eval_accuracy"] == pytest.approx(1 / 12)
+            assert evaluation["eval_maj@4"] == pytest.approx(1 / 3)
+            assert evaluation["eval_no_answer"] == pytest.approx(9 / 12)
 
         after_one, after_two = (load_file(tmp_path / run / case / "model.safetensors") for run in ("one", "two"))
         assert after_two.keys() == after_one.keys()

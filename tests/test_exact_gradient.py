@@ -89,7 +89,7 @@ class TrainerGivenSamples(LaTROTrainer):
         super().__init__(*args, **kwargs)
         self.sets = sets
 
-    def _generate_single_turn(self, prompt_ids, images, multimodal_fields):
+    def _roll_out(self, prompt_ids, images, multimodal_fields):
         assert prompt_ids == [list(PROMPT)] * NUM_GENERATIONS
         return [[C, D] if z == (C,) else list(z) for z in self.sets[self.state.global_step]]
 

@@ -17,7 +17,7 @@ from trl import ModelConfig
 
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
-from trl_latro.scripts.train import TaskArguments, find_checkpoint, make_parser
+from trl_latro.scripts.train import TrainArguments, find_checkpoint, make_parser
 
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +72,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, script: str, args: list[str]) -> N
     runpy.run_path(str(EXAMPLES / script), run_name="__main__")
 
 
-def parse(*args: str) -> tuple[TaskArguments, LaTROConfig, ModelConfig]:
+def parse(*args: str) -> tuple[TrainArguments, LaTROConfig, ModelConfig]:
     task_args, training_args, model_args = make_parser().parse_args_and_config(list(args))
     return task_args, training_args, model_args
 

@@ -219,7 +219,7 @@ def test_generation_stops_exactly_when_the_cut_finds_a_stop_string(tokenizer, da
     stop = a_stop(tokenizer)
     # Rows as `generate` has them: end tokens have ended a row before, and the prompt holds half a stop string.
     prompt = tokenizer.encode("The answer", add_special_tokens=False)
-    stop.prompt_length = len(prompt)
+    stop.start(len(prompt))
     ids = data.draw(random_ids(tokenizer).map(lambda ids: [i for i in ids if i not in end_tokens(tokenizer)]))
 
     for length in range(1, len(ids) + 1):
@@ -263,7 +263,7 @@ def test_generate_stops_each_row_where_its_rationale_ends(name):
     stop = RationaleStop(tokenizer, stop_strings)
     model = tiny.tiny_model(tokenizer)
     for _ in range(2):  # one stop for many calls
-        stop.prompt_length = prompt_length
+        stop.start(prompt_length)
         output = model.generate(
             **inputs,
             do_sample=True,
@@ -281,7 +281,7 @@ def test_a_stop_string_that_begins_in_the_prompt_does_not_count():
     stop = RationaleStop(tokenizer, ["The answer is"])
 
     assert stop(torch.tensor([ids]), None).tolist() == [True]
-    stop.prompt_length = len(ids) - 1
+    stop.start(len(ids) - 1)
     assert stop(torch.tensor([ids]), None).tolist() == [False]
 
 

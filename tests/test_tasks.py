@@ -1,16 +1,22 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Prompts and answers of the tasks, and what a broken file says."""
+"""Prompts and answers of the tasks, data of one's own, and what a broken file says."""
 
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trl import is_conversational
 
-from trl_latro.tasks import Task, train_validation_split
+from trl_latro.grading import grade_completion
+from trl_latro.scripts.task_arguments import TaskArguments, find_grader
+from trl_latro.tasks import Task
 from trl_latro.tasks.arc_challenge import ARC_CHALLENGE
 from trl_latro.tasks.gsm8k import GSM8K
+from trl_latro.tasks.math import MATH
+from trl_latro.tasks.registry import get_task
 
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -36,10 +42,15 @@ def write_lines(folder: Path, lines: list[Any], split: str = "train") -> str:
 def test_gsm8k_asks_for_steps_and_keeps_the_number_alone(tmp_path: Path) -> None:
     path = write_lines(tmp_path, [GSM8K_ROW])
     (row,) = GSM8K.load("train", conversational=False, dataset_path=path)
-    assert row == {"prompt": f"{GSM8K_ROW['question']}\nLet's think step by step.", "answer": "2,234"}
+    rationale = "It takes on 2*617 = 1234.\nSo it weighs 2234 tons."
+    assert row == {
+        "prompt": f"{GSM8K_ROW['question']}\nLet's think step by step.",
+        "answer": "2,234",
+        "rationale": rationale,
+    }
     (row,) = GSM8K.load("train", conversational=True, dataset_path=path)
     content = f"{GSM8K_ROW['question']} Let's think step by step."
-    assert row == {"prompt": [{"role": "user", "content": content}], "answer": "2,234"}
+    assert row == {"prompt": [{"role": "user", "content": content}], "answer": "2,234", "rationale": rationale}
 
 
 @pytest.mark.parametrize("labels", [["A", "B", "C"], ["1", "2", "3"]])
@@ -57,6 +68,26 @@ def test_arc_challenge_lists_options_by_label_and_answers_with_the_label(tmp_pat
     assert message["role"] == "user"
     assert options in message["content"] and "Let's think step by step" in message["content"]
     assert chat["answer"] == labels[1]
+    assert chat["options"] == {"label": labels, "text": ["wood", "iron", "glass"]}
+    verdict = grade_completion("The answer is iron.", chat, ARC_CHALLENGE.answer_template, ARC_CHALLENGE.grader)
+    assert verdict.correct
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer", "rationale"),
+    [
+        ("First $x=2$.\nThen it is $\\boxed{\\frac{1}{2}}$, so.", "\\frac{1}{2}", "First $x=2$.\nThen it is $"),
+        ("Not $\\boxed{3}$ but $\\fbox{4}$.", "4", "Not $\\boxed{3}$ but $"),
+        ("It is $\\boxed 5$.", "5", "It is $"),
+    ],
+)
+def test_math_answers_with_its_last_box(tmp_path: Path, solution: str, answer: str, rationale: str) -> None:
+    path = write_lines(tmp_path, [{"problem": "What is $x$?", "solution": solution}])
+    (row,) = MATH.load("train", conversational=True, dataset_path=path)
+    assert (row["answer"], row["rationale"]) == (answer, rationale)
+    assert "\\boxed{}" in row["prompt"][0]["content"]
+    verdict = grade_completion(f"So \\boxed{{{answer}}}", row, MATH.answer_template, MATH.grader)
+    assert verdict.correct
 
 
 def test_splits_come_from_their_own_files(tmp_path: Path) -> None:
@@ -112,16 +143,165 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
 
 def test_the_validation_set_is_taken_out_of_train_by_its_seed(tmp_path: Path) -> None:
     path = write_lines(tmp_path, [{**GSM8K_ROW, "answer": f"#### {index}"} for index in range(20)])
-    rows = GSM8K.load("train", conversational=False, dataset_path=path)
-    train, validation = train_validation_split(rows, validation_size=5, seed=1)
+
+    def answers(split: str, size: int, seed: int) -> list[str]:
+        return list(GSM8K.load(split, False, path, validation_size=size, validation_seed=seed)["answer"])
+
+    train, validation = answers("train", 5, 1), answers("validation", 5, 1)
     assert len(validation) == 5
-    assert sorted([*train["answer"], *validation["answer"]]) == sorted(rows["answer"])
-    assert list(train_validation_split(rows, validation_size=5, seed=1)[1]["answer"]) == list(validation["answer"])
-    assert list(train_validation_split(rows, validation_size=5, seed=2)[1]["answer"]) != list(validation["answer"])
-    assert train_validation_split(rows, validation_size=0, seed=1) == (rows, None)
+    assert sorted([*train, *validation], key=int) == [str(index) for index in range(20)]
+    assert answers("validation", 5, 1) == validation
+    assert answers("validation", 5, 2) != validation
+    assert len(answers("train", 0, 1)) == 20
     for size in (-1, 20):
         with pytest.raises(ValueError, match=f"validation_size is {size}, but the training set has 20 rows"):
-            train_validation_split(rows, validation_size=size, seed=1)
+            answers("train", size, 1)
+
+
+def test_a_validation_split_of_the_datas_own_is_used(tmp_path: Path) -> None:
+    write_lines(tmp_path, [{**GSM8K_ROW, "answer": f"#### {index}"} for index in range(10, 14)], split="validation")
+    path = write_lines(tmp_path, [{**GSM8K_ROW, "answer": f"#### {index}"} for index in range(4)])
+    assert len(GSM8K.load("train", False, path, validation_size=2)) == 4, "nothing is taken out of train"
+    assert set(GSM8K.load("validation", False, path, validation_size=2)["answer"]) < {"10", "11", "12", "13"}
+    assert len(GSM8K.load("validation", False, path, validation_size=100)) == 4
+
+
+def test_solved_questions_stand_in_front_and_are_not_trained_on(tmp_path: Path) -> None:
+    rows = [{"question": f"Question {n}?", "answer": f"Because <<{n}>>of {n}.\n#### {n}"} for n in range(6)]
+    write_lines(tmp_path, [{"question": "Test?", "answer": "#### 100"}], split="test")
+    path = write_lines(tmp_path, rows)
+    (test,) = GSM8K.load("test", False, path, num_shots=2)
+    first, second, last = test["prompt"].split("\n\n")
+    assert last == "Test?\nLet's think step by step."
+    for shot in (first, second):
+        number = shot[len("Question ")]
+        assert shot == (f"Question {number}?\nLet's think step by step.\nBecause of {number}. The answer is {number}.")
+    train = GSM8K.load("train", True, path, num_shots=2, validation_size=1)
+    assert len(train) == 3
+    messages = train[0]["prompt"]
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 2 + ["user"]
+    assert messages[1]["content"].endswith(f"The answer is {first[len('Question ')]}."), "the same ones everywhere"
+    assert not any(
+        f"Question {shot[len('Question ')]}?" in row["prompt"][-1]["content"]
+        for row in train
+        for shot in (first, second)
+    )
+
+
+# ---- data of one's own ----
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> str:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return str(path)
+
+
+def test_a_file_of_ones_own_needs_no_code(tmp_path: Path) -> None:
+    lines = [
+        {"ask": "Capital of France? ", "reply": "Paris", "why": "It is."},
+        {"ask": "2 + 2?", "reply": 4, "why": "Sum."},
+    ]
+    write_lines(tmp_path, lines)
+    columns = {"question_column": "ask", "answer_column": "reply", "rationale_column": "why"}
+    task = get_task(str(tmp_path / "train.jsonl"), **columns, prompt_template="Q: {question}\nA:")
+    rows = task.load("test", conversational=False)
+    assert rows["prompt"] == ["Q: Capital of France?\nA:", "Q: 2 + 2?\nA:"]
+    assert rows["answer"] == ["Paris", "4"]
+    assert rows["rationale"] == ["It is.", "Sum."]
+    assert (
+        len(task.load("train", False, validation_size=1))
+        == len(task.load("validation", False, validation_size=1))
+        == 1
+    )
+
+    table = write_csv(tmp_path / "my.csv", [["ask", "reply"], ["One, two,\nor three?", "3"]])
+    (row,) = get_task(table, question_column="ask", answer_column="reply").load("test", conversational=True)
+    assert row["prompt"][0]["content"] == "One, two,\nor three?\nLet's think step by step."
+    assert row["answer"] == "3"
+    assert "rationale" not in row
+
+
+def test_a_folder_of_ones_own_may_mix_formats(tmp_path: Path) -> None:
+    write_lines(tmp_path, [{"question": "a?", "answer": "1"}])
+    write_csv(tmp_path / "test.csv", [["question", "answer"], ["b?", "2"]])
+    task = get_task(str(tmp_path))
+    assert task.load("train", False)["answer"] == ["1"]
+    assert task.load("test", False)["answer"] == ["2"]
+    write_csv(tmp_path / "train.csv", [["question", "answer"], ["b?", "2"]])
+    with pytest.raises(ValueError, match="has both train.jsonl and train.csv: keep one"):
+        task.load("train", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "my.csv",
+            "question,answer\na?,1\nb?\n",
+            r"my.csv, line 3: 1 fields, but the header has 2: \['question', 'answer'\]",
+        ),
+        ("my.csv", 'question,answer\na?,"1\n', "my.csv, line 2: not a line of CSV"),
+        (
+            "my.csv",
+            "ask,answer\na?,1\n",
+            r"line 2: the columns \['question'\] are missing; the columns present are \['ask', 'answer'\]",
+        ),
+        ("my.csv", "question,answer\n", "my.csv holds no rows"),
+        ("my.csv", "question,answer\na?,\n", "line 2: answer should be a non-empty text, got ''"),
+        ("my.jsonl", '{"question": "a?", "answer": [1]}', r"line 1: answer should be a non-empty text, got \[1\]"),
+        ("my.jsonl", '{"question": "a?", "answer": true}', "line 1: answer should be a non-empty text, got True"),
+        ("my.jsonl", "", "my.jsonl holds no rows"),
+    ],
+)
+def test_a_broken_file_of_ones_own_is_named_by_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        get_task(str(tmp_path / name)).load("test", False)
+
+
+def test_an_unknown_task_lists_the_known_ones(tmp_path: Path) -> None:
+    for name in ("gsm9k", str(tmp_path / "missing.jsonl"), "a/b/c", "missing/data.csv"):
+        with pytest.raises(ValueError, match=r"Use one of \['gsm8k', 'arc_challenge', 'math'\], the path of"):
+            get_task(name)
+    (tmp_path / "data.txt").write_text("a")
+    with pytest.raises(ValueError, match="data.txt should be a JSON lines or CSV file"):
+        get_task(str(tmp_path / "data.txt"))
+    with pytest.raises(ValueError, match="has no {question}"):
+        get_task(write_lines(tmp_path, [GSM8K_ROW]), prompt_template="Hello")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "--task is missing"),
+        (
+            {"task": "gsm8k", "question_column": "ask"},
+            "--question_column belongs to your own data, but the task is 'gsm8k'",
+        ),
+        ({"task": "my.jsonl", "dataset_path": "data"}, "for your own data, --task is the path"),
+        ({"task": "organisation/name", "grader": "right"}, "should be 'module.function'"),
+        ({"task": "organisation/name", "grader": "json.right"}, "the module 'json' has no 'right'"),
+    ],
+)
+def test_arguments_that_make_no_task_are_refused(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskArguments(**arguments).get_task()
+
+
+def test_shots_need_rationales_and_a_split_of_their_own(tmp_path: Path) -> None:
+    path = write_lines(tmp_path, [{"question": f"{n}?", "answer": "1"} for n in range(4)])
+    with pytest.raises(ValueError, match="num_shots needs data with gold rationales"):
+        get_task(path).load("train", False, num_shots=1)
+    with pytest.raises(ValueError, match="is a single file: solved questions come from a training split"):
+        get_task(f"{path}/train.jsonl").load("test", False, num_shots=1)
+
+
+def test_a_grader_is_found_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "grading_of_my_own.py").write_text("def is_right(extracted, row):\n    return extracted == 'yes'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert find_grader("grading_of_my_own.is_right")("yes", {})
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not beside this checkout (../shared/data)")
@@ -139,6 +319,7 @@ def test_every_row_of_the_real_data_has_a_prompt_and_an_answer(
         assert all("step by step" in content and "<<" not in content for content in contents)
         assert not any("####" in content for content in contents)
         if task is GSM8K:
+            assert all(row["rationale"] for row in rows)
             assert all(answer.replace(",", "").lstrip("-").isdigit() for answer in rows["answer"])
         else:
             assert set(rows["answer"]) <= set("ABCDE1234")

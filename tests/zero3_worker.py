@@ -30,7 +30,7 @@ class FixedCompletions(LaTROTrainer):
     samples one reaches the stop string at once, one later, one ends with an end token and one hits the length limit.
     """
 
-    def _generate_single_turn(
+    def _roll_out(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
         first_row = self.accelerator.process_index * len(prompt_ids)
@@ -38,7 +38,7 @@ class FixedCompletions(LaTROTrainer):
         completions = []
         for row, ids in enumerate(prompt_ids, start=first_row):
             number = len(ids) + sum(ids) % 10
-            text = ("The answer is", f"It is {number}. The answer is", f"{number}!", f"{number}" * 99)[
+            text = ("The answer is 1.", f"It is {number}. The answer is", f"{number}!", f"{number}" * 99)[
                 row % NUM_GENERATIONS
             ]
             sampled = self._tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -54,6 +54,7 @@ def train(case: str, model: str, output_dir: Path, num_processes: int, deepspeed
         deepspeed=deepspeed,
         num_generations=NUM_GENERATIONS,
         per_device_train_batch_size=4 // num_processes,
+        per_device_eval_batch_size=8 // num_processes,
         max_completion_length=MAX_COMPLETION_LENGTH,
         max_steps=2,
         beta=0.5,
@@ -65,9 +66,13 @@ def train(case: str, model: str, output_dir: Path, num_processes: int, deepspeed
         disable_tqdm=True,
         **CASES[case],
     )
-    trainer = FixedCompletions(model=model, args=args, train_dataset=tiny_dataset())
+    # Three prompts do not fill the batches of two ranks
+    trainer = FixedCompletions(
+        model=model, args=args, train_dataset=tiny_dataset(), eval_dataset=tiny_dataset(num_rows=3)
+    )
     assert trainer.accelerator.num_processes == num_processes
     trainer.train()
+    trainer.evaluate()
     trainer.save_model()
     if trainer.is_world_process_zero():
         (output_dir / "log_history.json").write_text(json.dumps(trainer.state.log_history))

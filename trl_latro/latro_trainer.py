@@ -1,7 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -35,10 +36,21 @@ from .checks import (
     check_rows,
 )
 from .end_of_turn import find_end_of_turn
+from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion, majority_accuracy
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
-from .rationale import RationaleStop, check_stop_strings, continuation_decoder, cut_rationale, find_stop
+from .rationale import (
+    RationaleStop,
+    check_stop_strings,
+    continuation_decoder,
+    cut_rationale,
+    find_stop,
+    until_stop,
+)
 from .sampler import EpochSampler
+
+
+ANSWER_ROOM = 16  # tokens of room in which a sampled answer may be longer than the reference answer
 
 
 class SampleColumns(NamedTuple):
@@ -101,6 +113,9 @@ class LaTROTrainer(RLOOTrainer):
             Quantization configuration used when loading the model from a model identifier.
         peft_config ([`~peft.PeftConfig`], *optional*):
             PEFT configuration used to wrap the model. If `None`, the model is not wrapped.
+        grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]):
+            In evaluation, compares the answer of a sampled completion with the row of the dataset, its columns
+            `"prompt"` and `"answer"` and the others: `(extracted, row) -> bool`. Training does not use it.
 
     Raises:
         `ValueError`, `TypeError`: before the first forward, for a dataset, tokenizer or model that cannot work; the
@@ -141,6 +156,7 @@ class LaTROTrainer(RLOOTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
         quantization_config: BitsAndBytesConfig | None = None,
         peft_config: PeftConfig | None = None,
+        grader: Grader = grade_answer,
     ):
         model_name = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
@@ -180,6 +196,8 @@ class LaTROTrainer(RLOOTrainer):
         self.stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
         self.answer_coef = args.answer_coef
         self.unfinished_penalty = args.unfinished_penalty
+        self.grader = grader
+        self._answer_room = 0  # tokens decoded after the stop string, see `_room_for_answers`
         # None: "jepo", whose reward belongs to the rationales of a prompt together
         self.reward_function: objective.RewardFunction | None = (
             args.reward_type if callable(args.reward_type) else objective.REWARDS.get(args.reward_type)
@@ -224,11 +242,15 @@ class LaTROTrainer(RLOOTrainer):
             [len(ids) for ids in prompt_ids],
             [len(ids) + 1 for ids in answer_ids],  # and the end-of-turn token
             self.max_completion_length,
-            # Models without a limit (state space models, ALiBi) do not have the attribute
-            getattr(self.model.config.get_text_config(), "max_position_embeddings", None),
+            self._max_positions,
             where,
             first_row,
         )
+
+    @cached_property
+    def _max_positions(self) -> int | None:
+        # Models without a limit (state space models, ALiBi) do not have the attribute
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -267,6 +289,16 @@ class LaTROTrainer(RLOOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any]
     ) -> list[list[int]]:
+        self._completed_ids = self._roll_out(prompt_ids, images, multimodal_fields)
+        if self._answer_room == 0:
+            return self._completed_ids
+        limit = self.max_completion_length
+        return [until_stop(ids[:limit], self._tokenizer, self.stop_strings) for ids in self._completed_ids]
+
+    def _roll_out(
+        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any]
+    ) -> list[list[int]]:
+        """Sample; where `_answer_room` is not 0, so many tokens beyond the end of the rationale."""
         # vLLM gets the stop strings from the config. Continuous batching of transformers 5.23 has none: it decodes on
         # to the end token, and the cut drops what follows the stop string.
         if self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
@@ -274,6 +306,34 @@ class LaTROTrainer(RLOOTrainer):
         else:
             sampled_ids = self._generate_until_stop(prompt_ids)
         return [self._trim(ids) for ids in sampled_ids]
+
+    @contextmanager
+    def _room_for_answers(self, prompts: list, answers: list[str]) -> Iterator[None]:
+        """Within, completions go on after their rationale until they have an answer to grade."""
+        if not self.stop_strings:  # a completion is its rationale, to the end token
+            yield
+            return
+        limit = self.max_completion_length
+        room = ANSWER_ROOM + max(len(self._tokenizer.encode(self._answer_text(answer))) for answer in answers)
+        if self._max_positions is not None:
+            longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
+            room = min(room, self._max_positions - longest_prompt - limit)
+        self._answer_room = room
+        if self.use_vllm:
+            kwargs = self.vllm_generation.generation_kwargs
+            self.vllm_generation.generation_kwargs = {name: kwargs[name] for name in kwargs if name != "stop"}
+            self.vllm_generation.max_completion_length = limit + room
+        else:
+            self.generation_config.max_new_tokens = limit + room
+        try:
+            yield
+        finally:
+            self._answer_room = 0
+            if self.use_vllm:
+                self.vllm_generation.generation_kwargs = kwargs
+                self.vllm_generation.max_completion_length = limit
+            else:
+                self.generation_config.max_new_tokens = limit
 
     def _generate_until_stop(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """The parent's regular generation, with a stopping criterion, for which the parent has no argument."""
@@ -286,7 +346,7 @@ class LaTROTrainer(RLOOTrainer):
                 ([torch.ones(len(ids), dtype=torch.long) for ids in prompt_ids], 0),
             )
         )  # (B, P)
-        self._rationale_stop.prompt_length = input_ids.size(1)
+        self._rationale_stop.start(input_ids.size(1), self._answer_room)
         with (
             profiling_context(self, "transformers.generate"),
             unwrap_model_for_generation(
@@ -339,8 +399,9 @@ class LaTROTrainer(RLOOTrainer):
         if self._rows_come_unchecked:
             self._check_room(prompts, answers, where=f"A row of `{mode}_dataset`")
 
-        # Roll out
-        prompt_ids, sampled_ids, completions = self._generate(prompts)
+        # Roll out. In evaluation the same completions are graded too, so they go on to their answer.
+        with self._room_for_answers(prompts, answers) if mode == "eval" else nullcontext():
+            prompt_ids, sampled_ids, completions = self._generate(prompts)
 
         # Cut
         rationales = [
@@ -416,7 +477,19 @@ class LaTROTrainer(RLOOTrainer):
             "completion": completions,
             "rationale": [self._decode(rationale.ids) for rationale in rationales],
             "answer": answers,
+            "extracted": [""] * len(inputs),
+            "correct": [""] * len(inputs),
         }
+        if mode == "eval":
+            # The completion as a whole, and whether its answer is right
+            table["completion"] = self._tokenizer.batch_decode(self._completed_ids, skip_special_tokens=True)
+            grades = [
+                grade_completion(text, row, self.answer_template, self.grader) if rationale.finished else NO_ANSWER
+                for text, row, rationale in zip(table["completion"], inputs, rationales, strict=True)
+            ]
+            table["extracted"] = [grade.extracted or "" for grade in grades]
+            table["correct"] = ["yes" if grade.correct else "no" for grade in grades]
+            self._log_accuracy(grades, num_generations)
         self._log_table(table, columns, advantages)
 
         advantages = advantages[local]
@@ -517,6 +590,19 @@ class LaTROTrainer(RLOOTrainer):
         if not correlation.isnan():  # every prompt's rationales may be of one length
             metrics["latro/length_reward_corr"].append(correlation.item())
 
+    def _log_accuracy(self, grades: list[Grade], num_generations: int) -> None:
+        """Metrics of evaluation: one value per sample or group, so that their mean is that over all of them."""
+        metrics = self._metrics["eval"]
+        grades = gather_object(grades)
+        loader = self.accelerator.gradient_state.active_dataloader
+        if loader is not None and isinstance(loader.dataset, Sized):
+            # With several processes the first prompts come again to fill up the last batch
+            grades = grades[: len(loader.dataset) * num_generations - len(metrics["accuracy"])]
+        groups = [grades[start : start + num_generations] for start in range(0, len(grades), num_generations)]
+        metrics["accuracy"].extend(float(grade.correct) for grade in grades)
+        metrics[f"maj@{num_generations}"].extend(majority_accuracy(group) for group in groups)
+        metrics["no_answer"].extend(float(grade.extracted is None) for grade in grades)
+
     def _log_table(self, table: dict[str, list], columns: SampleColumns, advantages: Tensor) -> None:
         """Rows of the completions table, which the parent prints and sends to the trackers."""
         table = {name: gather_object(values) for name, values in table.items()}
@@ -527,6 +613,8 @@ class LaTROTrainer(RLOOTrainer):
         self._logs["extra"]["rationale"].extend(table["rationale"])
         self._logs["extra"]["answer"].extend(table["answer"])
         self._logs["extra"]["answer_logp"].extend(columns.answer_logps.tolist())
+        self._logs["extra"]["extracted"].extend(table["extracted"])
+        self._logs["extra"]["correct"].extend(table["correct"])
 
     def _log_loss(
         self,

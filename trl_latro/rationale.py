@@ -109,6 +109,27 @@ def cut_rationale(
     return Rationale(ids[:kept], text[len(decode(ids[:kept])) : stop], finished=True)
 
 
+def until_stop(sampled_ids: list[int], tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]) -> list[int]:
+    """
+    The tokens up to the one with which the first stop string is complete: what sampling that stops there gives.
+
+    Args:
+        sampled_ids (`list[int]`):
+            Completion, which may go on after the stop string.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the model that sampled.
+        stop_strings (`list[str]`):
+            Strings that end a rationale; may be empty.
+    """
+    decode = continuation_decoder(tokenizer)
+    if find_stop(decode(sampled_ids), stop_strings) is None:
+        return sampled_ids
+    lengths = range(len(sampled_ids) + 1)
+    return sampled_ids[
+        : bisect_left(lengths, True, key=lambda i: find_stop(decode(sampled_ids[:i]), stop_strings) is not None)
+    ]
+
+
 def check_stop_strings(tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]) -> None:
     """
     Check that the model can write every stop string.
@@ -133,29 +154,47 @@ class RationaleStop(StoppingCriteria):
 
     [`~transformers.StopStringCriteria`] looks at all rows at once but compares tokens, so each row that it reports is
     confirmed on the decoded text by the rule of [`cut_rationale`]. Its table over the vocabulary takes seconds to
-    build: keep one `RationaleStop` and set `prompt_length` before each call of `generate`.
+    build: keep one `RationaleStop` and call `start` before each call of `generate`.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer of the model.
         stop_strings (`list[str]`):
             Strings that end a rationale, at least one.
-
-    Attributes:
-        prompt_length (`int`): Width of the prompts given to `generate`, padding included.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: list[str]):
         self.stop_strings = stop_strings
-        self.prompt_length = 0
+        self._prompt_length = 0
+        self._answer_room = 0
+        self._stops_at: dict[int, int] = {}  # row -> number of generated tokens at which it is done
         self._decode = continuation_decoder(tokenizer)
         self._prefilter = StopStringCriteria(tokenizer, stop_strings)
+
+    def start(self, prompt_length: int, answer_room: int = 0) -> None:
+        """
+        Forget the rows of the last call of `generate`.
+
+        Args:
+            prompt_length (`int`):
+                Width of the prompts given to `generate`, padding included.
+            answer_room (`int`, *optional*, defaults to `0`):
+                Tokens that a row goes on for after its stop string, so that there is an answer to grade.
+        """
+        self._prompt_length = prompt_length
+        self._answer_room = answer_room
+        self._stops_at = {}
 
     def __call__(
         self, input_ids: torch.LongTensor, scores: tuple[torch.Tensor] | None, **kwargs: Any
     ) -> torch.BoolTensor:
-        generated = input_ids[:, self.prompt_length :]  # (B, T)
-        stopped = self._prefilter(generated, scores)  # (B,)
-        for row in stopped.nonzero().flatten().tolist():
-            stopped[row] = find_stop(self._decode(generated[row].tolist()), self.stop_strings) is not None
-        return stopped
+        generated = input_ids[:, self._prompt_length :]  # (B, T)
+        length = generated.size(1)
+        for row in self._prefilter(generated, scores).nonzero().flatten().tolist():
+            if (
+                row not in self._stops_at
+                and find_stop(self._decode(generated[row].tolist()), self.stop_strings) is not None
+            ):
+                self._stops_at[row] = length + self._answer_room
+        done = [length >= self._stops_at.get(row, length + 1) for row in range(generated.size(0))]
+        return cast(torch.BoolTensor, torch.tensor(done, device=input_ids.device))

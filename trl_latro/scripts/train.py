@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""From the command line to a trained model: what every training script does, whatever its task."""
+"""From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
 import logging
 import os
@@ -16,7 +16,8 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
-from ..tasks import Task, train_validation_split
+from ..tasks.sources import HubSource
+from .task_arguments import TaskArguments
 
 
 logger = logging.getLogger(__name__)
@@ -25,33 +26,16 @@ HAS_GPU = torch.accelerator.is_available()
 
 
 @dataclass
-class TaskArguments:
+class TrainArguments(TaskArguments):
     """
-    Arguments of the training scripts, beside those of [`LaTROConfig`] and [`~trl.ModelConfig`].
+    Arguments of the training scripts, beside those of [`LaTROConfig`] and [`~trl.ModelConfig`]: those of
+    [`TaskArguments`] and
 
     Args:
-        dataset_path (`str`, *optional*):
-            Folder that holds `train.jsonl` with the columns of the Hub. Without it the dataset comes from the Hub.
-        validation_size (`int`, *optional*, defaults to `256`):
-            Number of prompts taken out of the training set for evaluation. The test set is not read.
-        validation_seed (`int`, *optional*, defaults to `0`):
-            Seed of that draw. It does not follow `seed`, so that runs with different seeds share a validation set.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`):
             Whether to delete the checkpoints that `output_dir` already holds and to start anew.
     """
 
-    dataset_path: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder that holds train.jsonl with the columns of the Hub. Without it the dataset comes from the "
-            "Hub."
-        },
-    )
-    validation_size: int = field(
-        default=256,
-        metadata={"help": "Number of prompts taken out of the training set for evaluation. The test set is not read."},
-    )
-    validation_seed: int = field(default=0, metadata={"help": "Seed of the draw of the validation set."})
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Whether to delete the checkpoints that `output_dir` already holds and to start anew."},
@@ -94,7 +78,7 @@ class ScriptConfig(LaTROConfig):
 
 def make_parser(**defaults: Any) -> TrlParser:
     """Parser of the command line and of `--config` files; `defaults` are those of the script's task."""
-    parser = TrlParser([TaskArguments, ScriptConfig, ModelConfig])
+    parser = TrlParser([TrainArguments, ScriptConfig, ModelConfig])
     parser.set_defaults_with_config(**defaults)
     return parser
 
@@ -142,7 +126,7 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
     return checkpoint
 
 
-def check_arguments(task_args: TaskArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
     Check what can go wrong late, before anything expensive.
 
@@ -167,20 +151,19 @@ def check_arguments(task_args: TaskArguments, training_args: LaTROConfig, model_
         )
 
 
-def train(task: Task, task_args: TaskArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
     Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub.
 
     Args:
-        task ([`Task`]):
+        task_args ([`TrainArguments`]):
             What to train on.
-        task_args ([`TaskArguments`]):
-            Arguments of the script.
         training_args ([`LaTROConfig`]):
             Arguments of the trainer.
         model_args ([`~trl.ModelConfig`]):
             Model, precision, LoRA and quantization.
     """
+    task = task_args.get_task()
     check_arguments(task_args, training_args, model_args)
     output_dir = str(training_args.output_dir)
     checkpoint = find_checkpoint(
@@ -199,11 +182,8 @@ def train(task: Task, task_args: TaskArguments, training_args: LaTROConfig, mode
         truncation_side="left",
         padding_side="left",
     )
-    train_dataset, eval_dataset = train_validation_split(
-        task.load("train", tokenizer.chat_template is not None, task_args.dataset_path),
-        task_args.validation_size,
-        task_args.validation_seed,
-    )
+    train_dataset = task_args.load("train", tokenizer)
+    eval_dataset = task_args.load("validation", tokenizer) if task_args.validation_size > 0 else None
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -216,12 +196,14 @@ def train(task: Task, task_args: TaskArguments, training_args: LaTROConfig, mode
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
+        grader=task.grader,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
     trainer.train(resume_from_checkpoint=checkpoint)
 
-    dataset_name = task.hub_name if task_args.dataset_path is None else None
+    from_hub = task_args.dataset_path is None
+    dataset_name = task.source.name if from_hub and isinstance(task.source, HubSource) else None
     trainer.save_model(output_dir)
     trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
     trainer.accelerator.print(f"Model saved to {output_dir}.")
@@ -232,7 +214,21 @@ def train(task: Task, task_args: TaskArguments, training_args: LaTROConfig, mode
     trainer.accelerator.end_training()
 
 
-def main(task: Task, **defaults: Any) -> None:
-    """Run a training script: parse the command line and train on `task`, whose settings `defaults` are."""
-    task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config()
-    train(task, task_args, training_args, model_args)
+def main(argv: list[str] | None = None, **defaults: Any) -> None:
+    """
+    Run a training: parse the command line and train.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments; `None` takes those of the command line.
+        **defaults:
+            Defaults of a script, which `--config` files and the command line override.
+    """
+    # The answer template is the task's unless the user names another one, so the task is looked at first
+    parser = TrlParser([TrainArguments], add_help=False)
+    parser.set_defaults_with_config(**defaults)
+    task_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    if task_args.task is not None:
+        defaults = {"answer_template": task_args.get_task().answer_template, **defaults}
+    task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config(argv)
+    train(task_args, training_args, model_args)

@@ -4,7 +4,9 @@
 
 from typing import Any
 
+from ..grading import grade_option
 from . import Example, Task, nonempty_text
+from .sources import HubSource
 
 
 INSTRUCTION = "Let's think step by step, then end with 'The answer is' and the label of the right option."
@@ -40,12 +42,17 @@ def to_example(row: dict[str, Any]) -> Example:
         raise ValueError(f"answerKey is {answer!r}, which is not one of the labels {labels}.")
     options = "\n".join(f"{label}. {text}" for label, text in zip(labels, texts, strict=True))
     body = f"Question: {question}\nOptions:\n{options}"
-    return Example(text=f"{body}\nAnswer: Let's think step by step.", message=f"{body}\n{INSTRUCTION}", answer=answer)
+    return Example(
+        text=f"{body}\nAnswer: Let's think step by step.",
+        message=f"{body}\n{INSTRUCTION}",
+        answer=answer,
+        options={"label": list(labels), "text": list(texts)},
+    )
 
 
 ARC_CHALLENGE = Task(
-    hub_name="allenai/ai2_arc",
-    hub_config="ARC-Challenge",
+    source=HubSource("allenai/ai2_arc", "ARC-Challenge"),
     columns=("question", "choices", "answerKey"),
     to_example=to_example,
+    grader=grade_option,
 )
