@@ -210,6 +210,9 @@ def main(argv: list[str] | None = None) -> None:
     args.output_dir.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     puzzles = make_puzzles(TEST_PUZZLES, seed=0, held_out=True)  # the same ones for every seed
+    # For `trl-latro evaluate`, with the models
+    lines = [json.dumps({"question": p.prompt, "answer": p.answer, "rationale": p.rationale}) for p in puzzles]
+    (args.output_dir / "held_out.jsonl").write_text("\n".join(lines) + "\n")
     tokenizer = AutoTokenizer.from_pretrained(BASE_MODEL)
     base = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
     console.print(
@@ -227,6 +230,7 @@ def main(argv: list[str] | None = None) -> None:
             watches[name] = Watch(progress, name, args.updates, puzzles[:CURVE_PUZZLES])
             seconds[name] = train(trainer, watches[name])
             figures[name], texts[name] = evaluate(trainer.model, tokenizer, puzzles)
+            trainer.save_model(str(args.output_dir / name.split()[-1].lower()))
 
     table = Table("", "greedy", "samples, T=1", "updates", title=f"Accuracy on {len(puzzles)} held-out puzzles")
     for name, figure in figures.items():
@@ -254,7 +258,7 @@ def main(argv: list[str] | None = None) -> None:
         "latro_logs": watches["LaTRO"].logs,
     }
     (args.output_dir / "quickstart.json").write_text(json.dumps(results, indent=2) + "\n")
-    console.print(f"\n{results['seconds']:.0f} s. Curves and figures are in {escape(str(args.output_dir))}/")
+    console.print(f"\n{results['seconds']:.0f} s. Curves, figures and models are in {escape(str(args.output_dir))}/")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,11 @@ def test_quickstart_with_two_updates(tmp_path: Path) -> None:
     assert results["accuracy"]["base"]["greedy"] < 0.25
     assert [log["update"] for log in results["latro_logs"]] == [1, 2]
     assert results["seed"] == 0
+    assert len((tmp_path / "held_out.jsonl").read_text().splitlines()) == 500
+    base = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
+    for name in ("sft", "latro"):
+        trained = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert not trained.lm_head.weight.equal(base.lm_head.weight)
 
 
 def test_quickstart_refuses_zero_updates(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,86 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The commands as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny import byte_level_tokenizer, save_model
+from trl_latro import cli
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "trl-latro"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def own_data(folder: Path) -> tuple[str, ...]:
+    """Questions of one's own and a tiny run on them."""
+    rows = [{"ask": f"Who is number {n}?", "reply": "x" * (1 + n % 3)} for n in range(8)]
+    (folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args = {
+        "model_name_or_path": save_model(byte_level_tokenizer(num_merges=60), folder / "model"),
+        "task": str(folder / "mine.jsonl"),
+        "question_column": "ask",
+        "answer_column": "reply",
+        "output_dir": str(folder / "run"),
+        "validation_size": 2,
+        "num_generations": 2,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "max_completion_length": 8,
+        "max_steps": 1,
+        "eval_strategy": "steps",
+        "save_strategy": "no",
+        "report_to": "none",
+    }
+    return tuple(text for name, value in args.items() for text in (f"--{name}", str(value)))
+
+
+def test_train_on_a_file_of_ones_own(tmp_path: Path) -> None:
+    done = run("train", *own_data(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert f"Model saved to {tmp_path / 'run'}." in done.stdout
+    metrics = json.loads((tmp_path / "run" / "eval_results.json").read_text())
+    assert {"eval_accuracy", "eval_maj@2", "eval_no_answer"} <= metrics.keys()
+
+
+def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    done = run("train", *own_data(tmp_path), "--answer_column", "solution")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .endswith("line 1: the columns ['solution'] are missing; the columns present are ['ask', 'reply'].")
+    )
+
+
+def test_the_template_is_the_tasks_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "train.jsonl").write_text('{"problem": "1?", "solution": "It is $\\\\boxed{1}$."}\n' * 4)
+    arguments = [*own_data(tmp_path)[:2], *own_data(tmp_path)[8:], "--task", "math", "--dataset_path", str(tmp_path)]
+    for more, expected in (([], "\\boxed{{answer}}"), (["--answer_template", "So: {answer}"], "So: {answer}")):
+        monkeypatch.setattr(sys, "argv", ["trl-latro", "train", *arguments, *more, "--eval_strategy", "no"])
+        cli.main()
+        saved = torch.load(tmp_path / "run" / "training_args.bin", weights_only=False)
+        assert saved.answer_template == expected
+
+
+def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trl-latro"])
+    cli.main()
+    assert "usage: trl-latro {train,evaluate}" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["trl-latro", "serve"])
+    with pytest.raises(SystemExit, match="there is no command 'serve', only"):
+        cli.main()
+    for command in ("train", "evaluate"):
+        monkeypatch.setattr(sys, "argv", ["trl-latro", command, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
+        assert "--question_column" in capsys.readouterr().out
