@@ -163,7 +163,7 @@ class Task:
     def _solution(self, shot: Example) -> str:
         if shot.rationale is None:
             raise ValueError("num_shots needs data with gold rationales, and these have none: set it to 0.")
-        return f"{shot.rationale} {self.answer_template.replace('{answer}', shot.answer)}"
+        return f"{shot.rationale.strip()} {self.answer_template.replace('{answer}', shot.answer)}"
 
 
 def nonempty_text(value: Any, name: str) -> str:

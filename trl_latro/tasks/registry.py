@@ -91,5 +91,6 @@ def _to_example(row: dict[str, Any], columns: tuple[str, ...], prompt_template: 
         text=prompt,
         message=prompt,
         answer=nonempty_text(answer, columns[1]).strip(),
-        rationale=nonempty_text(rationale[0], columns[2]).strip() if rationale else None,
+        # White space in front stays: it is how the rationale follows the prompt
+        rationale=nonempty_text(rationale[0], columns[2]).rstrip() if rationale else None,
     )
