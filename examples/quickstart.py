@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     console = Console(highlight=False)
     puzzles = make_puzzles(TEST_PUZZLES, seed=0, held_out=True)  # the same ones for every seed
     # For `trl-latro evaluate`, with the models
-    lines = [json.dumps({"question": p.prompt, "answer": p.answer, "rationale": p.rationale}) for p in puzzles]
+    lines = [json.dumps({"question": p.prompt, "answer": p.answer, "rationale": f" {p.rationale}"}) for p in puzzles]
     (args.output_dir / "held_out.jsonl").write_text("\n".join(lines) + "\n")
     tokenizer = AutoTokenizer.from_pretrained(BASE_MODEL)
     base = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
