@@ -173,6 +173,25 @@ def test_resuming_takes_true_last_or_a_path(tmp_path: Path) -> None:
     assert find_checkpoint(str(tmp_path / "new"), None, overwrite=False) is None
 
 
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 1'])
+def test_a_checkpoint_cut_short_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, state: str | None
+) -> None:
+    for step in (90, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"")
+    whole, cut_short = tmp_path / "checkpoint-90", tmp_path / "checkpoint-100"
+    (whole / "trainer_state.json").write_text("{}")
+    if state is not None:
+        (cut_short / "trainer_state.json").write_text(state)
+    assert find_checkpoint(str(tmp_path), "last", overwrite=False) == str(whole)
+    assert f"{cut_short} was cut short while it was written" in caplog.text
+    with pytest.raises(ValueError, match="checkpoint-100' is not a complete checkpoint"):
+        find_checkpoint(str(tmp_path), str(cut_short), overwrite=False)
+    with pytest.raises(ValueError, match=r"the last is checkpoint-100\)"):
+        find_checkpoint(str(tmp_path), None, overwrite=False)
+
+
 def test_without_gpu_the_defaults_are_those_of_a_cpu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         # the deepspeed launcher puts --local_rank in front

@@ -60,6 +60,8 @@ SIGNATURES = {
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
     "log": ["self", "logs", "start_time"],
+    "_save_rng_state": ["self", "output_dir"],
+    "_load_rng_state": ["self", "checkpoint"],
 }
 
 # Attributes that the parent sets and the trainer (or its tests) reads, and what they are for
@@ -69,6 +71,7 @@ ATTRIBUTES = {
     "_metrics": "where metrics are collected until `log`",
     "_logs": "where the completions table is collected",
     "_step": "the count of micro-batches, which decides when new completions are sampled",
+    "_buffered_inputs": "the samples that a generation batch has left",
     "generation_config": "what `generate` is called with",
     "ref_model": "the reference model",
     "beta": "the weight of the KL",

@@ -1,9 +1,11 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
+import logging
 import textwrap
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +51,8 @@ from .rationale import (
 )
 from .sampler import EpochSampler
 
+
+logger = logging.getLogger(__name__)
 
 ANSWER_ROOM = 16  # tokens of room in which a sampled answer may be longer than the reference answer
 
@@ -268,6 +272,42 @@ class LaTROTrainer(RLOOTrainer):
             shuffle=parent.shuffle,
             seed=parent.seed,
         )
+
+    # ---- checkpoints ----
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Beside the random states: the samples of a generation batch that has updates to come, and open metrics."""
+        super()._save_rng_state(output_dir)
+        steps_per_batch = self.args.steps_per_generation * self.num_iterations
+        state = {
+            "step": self._step,
+            "buffered_inputs": self._buffered_inputs if self._step % steps_per_batch != 0 else None,
+            "metrics": dict(self._metrics["train"]),
+        }
+        torch.save(state, self._sampling_state_file(output_dir))
+        # The main process writes trainer_state.json next and last: where it stands, the files of every process do
+        self.accelerator.wait_for_everyone()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        path = self._sampling_state_file(checkpoint)
+        if not path.is_file():
+            logger.warning(
+                "%s has no %s: it was saved by another number of processes, so samples that were used in part are drawn "
+                "again, and the training is not exactly that of an uninterrupted run.",
+                checkpoint,
+                path.name,
+            )
+            return
+        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        self._step = state["step"]
+        self._buffered_inputs = state["buffered_inputs"]
+        self._metrics["train"].update(state["metrics"])
+
+    def _sampling_state_file(self, checkpoint: str) -> Path:
+        return Path(checkpoint) / f"sampling_state_{self.args.process_index}.pth"
 
     def _answer_text(self, answer: str) -> str:
         return self.answer_template.replace("{answer}", answer)

@@ -2,6 +2,7 @@
 
 """From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
+import json
 import logging
 import os
 import shutil
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from ..latro_config import LaTROConfig
@@ -91,7 +91,7 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
         output_dir (`str`):
             Folder that the run writes to.
         resume_from_checkpoint (`str` or `bool`, *optional*):
-            `"true"` or `"last"` for the last checkpoint in `output_dir`, or the path of a checkpoint.
+            `"true"` or `"last"` for the last whole checkpoint in `output_dir`, or the path of a checkpoint.
         overwrite (`bool`):
             Whether checkpoints in `output_dir` may be deleted.
 
@@ -102,28 +102,41 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
         `ValueError`: `output_dir` holds checkpoints and the user said neither what to do with them; or there is no
         checkpoint to resume from.
     """
-    last = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+    checkpoints = sorted(Path(output_dir).glob("checkpoint-*"), key=_step_of, reverse=True)
     if not resume_from_checkpoint:
-        if last is not None and not overwrite:
+        if checkpoints and not overwrite:
             raise ValueError(
-                f"output_dir {output_dir!r} already holds checkpoints (the last is {os.path.basename(last)}). Continue "
-                "with --resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another "
-                "--output_dir."
+                f"output_dir {output_dir!r} already holds checkpoints (the last is {checkpoints[0].name}). Continue with "
+                "--resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another --output_dir."
             )
         return None
     if overwrite:
         raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
     if str(resume_from_checkpoint).lower() not in ("true", "last"):
-        checkpoint = str(resume_from_checkpoint)
-    elif last is not None:
-        checkpoint = last
-    else:
-        raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
-    if not os.path.isfile(os.path.join(checkpoint, "trainer_state.json")):
-        raise ValueError(
-            f"--resume_from_checkpoint: {checkpoint!r} is not a complete checkpoint, it has no trainer_state.json."
-        )
-    return checkpoint
+        if not is_whole(Path(str(resume_from_checkpoint))):
+            raise ValueError(
+                f"--resume_from_checkpoint: {str(resume_from_checkpoint)!r} is not a complete checkpoint, it has no "
+                "whole trainer_state.json."
+            )
+        return str(resume_from_checkpoint)
+    for checkpoint in checkpoints:
+        if is_whole(checkpoint):
+            return str(checkpoint)
+        logger.warning("%s was cut short while it was written, it is passed over.", checkpoint)
+    raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: `trainer_state.json` is what is written last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
