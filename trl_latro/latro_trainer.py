@@ -38,6 +38,7 @@ from .checks import (
     check_rows,
 )
 from .end_of_turn import find_end_of_turn
+from .evaluation.generation import find_answer_room
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion, majority_accuracy
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
@@ -53,8 +54,6 @@ from .sampler import EpochSampler
 
 
 logger = logging.getLogger(__name__)
-
-ANSWER_ROOM = 16  # tokens of room in which a sampled answer may be longer than the reference answer
 
 
 class SampleColumns(NamedTuple):
@@ -354,7 +353,7 @@ class LaTROTrainer(RLOOTrainer):
             yield
             return
         limit = self.max_completion_length
-        room = ANSWER_ROOM + max(len(self._tokenizer.encode(self._answer_text(answer))) for answer in answers)
+        room = find_answer_room(self._tokenizer, answers, self.answer_template)
         if self._max_positions is not None:
             longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
             room = min(room, self._max_positions - longest_prompt - limit)

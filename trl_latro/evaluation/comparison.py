@@ -1,0 +1,86 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The paired difference of two evaluations of the same questions."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from .files import RESULTS, SETTINGS, read_generations
+from .metrics import Estimate, percentile_interval
+from .results import Estimates, Generation, estimate, measures
+
+
+class Difference(NamedTuple):
+    """
+    A figure of two evaluations.
+
+    Args:
+        first (`float`): In the first.
+        second (`float`): In the second.
+        difference (`Estimate`): Second minus first, with its 95 % interval.
+    """
+
+    first: float
+    second: float
+    difference: Estimate
+
+
+def compare(first_dir: Path, second_dir: Path) -> dict[str, Difference]:
+    """
+    Figures that both evaluations have, and their differences.
+
+    The bootstrap draws the same questions for both: what makes a question hard for both models cancels, so the interval
+    is narrower than the two evaluations' own intervals suggest.
+
+    Args:
+        first_dir (`Path`): Folder of the first evaluation.
+        second_dir (`Path`): Folder of the second.
+
+    Raises:
+        `ValueError`: a folder without a finished evaluation, or other questions.
+    """
+    first, second = _read_finished(first_dir), _read_finished(second_dir)
+    _check_same_questions(first, second, first_dir, second_dir)
+    one, other = _estimates(first, first_dir), _estimates(second, second_dir)
+    differences = {}
+    for name in one.values:
+        if name in other.values:
+            difference = other.values[name] - one.values[name]
+            interval = percentile_interval(other.resampled[name] - one.resampled[name])
+            differences[name] = Difference(one.values[name], other.values[name], Estimate(difference, *interval))
+    return differences
+
+
+def _estimates(generations: list[Generation], folder: Path) -> Estimates:
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    return estimate(measures(generations, settings["max_completion_length"]), seed=0)  # one seed: paired
+
+
+def _read_finished(folder: Path) -> list[Generation]:
+    if not (folder / SETTINGS).is_file():
+        raise ValueError(f"{str(folder)!r} is no folder of an evaluation: it has no {SETTINGS}.")
+    if not (folder / RESULTS).is_file():
+        raise ValueError(
+            f"The evaluation in {str(folder)!r} is not finished: it has no {RESULTS}. Call it again with the same "
+            "settings, and it continues."
+        )
+    return read_generations(folder)
+
+
+def _check_same_questions(
+    first: list[Generation], second: list[Generation], first_dir: Path, second_dir: Path
+) -> None:
+    asked, asked_second = (
+        {one.question: (one.prompt, one.answer) for one in generations} for generations in (first, second)
+    )
+    if len(asked) != len(asked_second):
+        raise ValueError(
+            f"{str(first_dir)!r} has {len(asked)} questions, {str(second_dir)!r} has {len(asked_second)}: only "
+            "evaluations of the same questions can be compared."
+        )
+    for question in sorted(asked):
+        if asked[question] != asked_second[question]:
+            raise ValueError(
+                f"Question {question} differs: {asked[question]} in {str(first_dir)!r}, {asked_second[question]} in "
+                f"{str(second_dir)!r}. Only evaluations of the same questions can be compared."
+            )

@@ -1,0 +1,163 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""
+Completions to be graded: greedy, or samples of the model itself.
+
+A rationale may have at most L tokens. Each completion goes on for `answer_room` tokens after the rationale's stop
+string, so that there is an answer to grade.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
+from trl import is_conversational
+
+from ..rationale import RationaleStop
+from .likelihood import answer_logps
+
+
+class Generator(Protocol):
+    """What an evaluation needs of a model."""
+
+    eos_token_ids: list[int]
+
+    def generate(
+        self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
+    ) -> list[list[list[int]]]:
+        """`num_samples` completions of each prompt, without prompt and padding, with the end token if there was one."""
+        ...
+
+    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
+        """Log-prob of each answer after its context (prompt and rationale), summed over tokens."""
+        ...
+
+
+class TransformersGenerator:
+    """
+    Generates with `transformers`, all rows of a call in one batch.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Model, in evaluation mode.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        answer_template (`str`):
+            How an answer is written; its text before `{answer}` ends a rationale.
+        max_completion_length (`int`):
+            L, the longest rationale in tokens.
+        answer_room (`int`):
+            Tokens that a completion goes on for after its rationale.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        answer_template: str,
+        max_completion_length: int,
+        answer_room: int,
+    ):
+        self.model = model
+        self.eos_token_ids = find_end_tokens(model.generation_config, tokenizer)
+        self.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.max_new_tokens = max_completion_length + answer_room
+        self.answer_room = answer_room
+        stop_strings = find_stop_strings(answer_template)
+        self.rationale_stop = RationaleStop(tokenizer, stop_strings) if stop_strings else None
+
+    @torch.no_grad()
+    def generate(
+        self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
+    ) -> list[list[list[int]]]:
+        rows = [ids for ids in prompt_ids for _ in range(num_samples)]
+        width = max(map(len, rows))
+        device = self.model.device
+        padding = [width - len(ids) for ids in rows]
+        input_ids = torch.tensor([[self.pad_token_id] * pads + ids for pads, ids in zip(padding, rows, strict=True)])
+        attention_mask = torch.tensor([[0] * pads + [1] * (width - pads) for pads in padding])  # (B, P)
+        config = GenerationConfig(
+            do_sample=not greedy,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.eos_token_ids,
+            pad_token_id=self.pad_token_id,
+            # Samples of the model itself: transformers would keep the 50 likeliest tokens
+            **({} if greedy else {"temperature": 1.0, "top_k": 0, "top_p": 1.0}),
+        )
+        stopping_criteria = StoppingCriteriaList()
+        if self.rationale_stop is not None:
+            self.rationale_stop.start(width, self.answer_room)
+            stopping_criteria.append(self.rationale_stop)
+        with _seeded(seed, device), _own_generation_config(self.model, config):
+            output_ids = self.model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=attention_mask.to(device),
+                generation_config=config,
+                stopping_criteria=stopping_criteria,
+            )
+        completions = [self._without_padding(ids) for ids in output_ids[:, width:].tolist()]
+        return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
+
+    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
+        return answer_logps(self.model, context_ids, answer_ids, self.pad_token_id)
+
+    def _without_padding(self, ids: list[int]) -> list[int]:
+        for position, token in enumerate(ids):
+            if token in self.eos_token_ids:
+                return ids[: position + 1]
+        while ids and ids[-1] == self.pad_token_id:
+            ids = ids[:-1]
+        return ids
+
+
+def find_end_tokens(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """All tokens that end a completion, as TRL finds them: those of the generation config and the tokenizer's own."""
+    declared = generation_config.eos_token_id
+    tokens = [declared] if isinstance(declared, int) else list(declared or [])
+    return tokens if tokenizer.eos_token_id in tokens else [tokenizer.eos_token_id, *tokens]
+
+
+def find_stop_strings(answer_template: str) -> list[str]:
+    """The template's text before `{answer}`, which ends a rationale; none if the template begins with the answer."""
+    before = answer_template.partition("{answer}")[0].rstrip()
+    return [before] if before else []
+
+
+def find_answer_room(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], answer_template: str) -> int:
+    """Tokens of the longest reference answer as the template writes it, and 16 for answers in a longer form."""
+    texts = [answer_template.replace("{answer}", answer) for answer in answers]
+    return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) + 16
+
+
+def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[Any]) -> list[list[int]]:
+    """Tokens of prompts, text or messages, as the trainer makes them."""
+    if is_conversational({"prompt": prompts[0]}):
+        ids: list[list[int]] = tokenizer.apply_chat_template(
+            prompts, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+    else:
+        ids = tokenizer(prompts)["input_ids"]
+    return ids
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from `seed`, and after it as if none had been drawn: an evaluation must not change a training."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _own_generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """`generate` fills what a config leaves open from the model's own: penalties and the like, which must not act."""
+    models = [model] if isinstance(model, PreTrainedModel) else [model, model.get_base_model()]  # a PeftModel has two
+    saved = [one.generation_config for one in models]
+    for one in models:
+        one.generation_config = config
+    try:
+        yield
+    finally:
+        for one, its_config in zip(models, saved, strict=True):
+            one.generation_config = its_config

@@ -1,0 +1,48 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Figures as tables of plain text."""
+
+from collections.abc import Sequence
+
+from .comparison import Difference
+from .metrics import Estimate
+
+
+_SHARES = ("greedy_accuracy", "sample_accuracy", "maj@", "pass@", "greedy_finished", "sample_finished")
+
+
+def figures_table(figures: dict[str, Estimate]) -> str:
+    """One line per figure: value and interval, shares in percent."""
+    rows = [("", "value", "95 % interval")]
+    for name, figure in figures.items():
+        value, low, high = (_number(name, number) for number in figure)
+        rows.append((_title(name), value, f"[{low}, {high}]"))
+    return _table(rows)
+
+
+def differences_table(differences: dict[str, Difference]) -> str:
+    """One line per figure: both values and B - A with its interval, shares in percent and percentage points."""
+    rows = [("", "A", "B", "B - A", "95 % interval")]
+    for name, (first, second, difference) in differences.items():
+        value, low, high = (_number(name, number, "+") for number in difference)
+        rows.append((_title(name), _number(name, first), _number(name, second), value, f"[{low}, {high}]"))
+    return _table(rows)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ") + (" (%)" if name.startswith(_SHARES) else "")
+
+
+def _number(name: str, value: float, sign: str = "") -> str:
+    if name.startswith(_SHARES):
+        return f"{100 * value:{sign}.1f}"
+    return f"{value:{sign}.1f}" if name.endswith("_rationale_tokens") else f"{value:{sign}.3f}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """First column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for title, *cells in rows:
+        padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([f"{title:<{widths[0]}}", *padded]))
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Generation and likelihood with vLLM. Imported only where it is asked for."""
+
+from peft import PeftConfig
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers.utils import find_adapter_config_file
+from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
+
+from .generation import find_end_tokens
+
+
+# Ranks that vLLM has room for
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class VLLMGenerator:
+    """
+    Generates with vLLM, a full model or a LoRA adapter.
+
+    Completions go on to their end token or to L + `answer_room` tokens; what stands behind the room for the answer is
+    dropped by the evaluation.
+
+    Args:
+        model_name_or_path (`str`):
+            Model or adapter.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Its tokenizer.
+        max_completion_length (`int`):
+            L, the longest rationale in tokens.
+        answer_room (`int`):
+            Tokens that a completion goes on for after its rationale.
+        longest_row (`int`):
+            Tokens of the longest row: prompt, rationale and answer.
+        dtype (`str`):
+            Type of the weights.
+        revision (`str`, *optional*):
+            Revision on the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether the model may bring code of its own.
+        tensor_parallel_size (`int`, *optional*, defaults to `1`):
+            GPUs that share the model.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        tokenizer: PreTrainedTokenizerBase,
+        max_completion_length: int,
+        answer_room: int,
+        longest_row: int,
+        dtype: str,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        tensor_parallel_size: int = 1,
+    ):
+        base, rank = model_name_or_path, None
+        self.adapter: LoRARequest | None = None
+        if find_adapter_config_file(model_name_or_path, revision=revision) is not None:
+            adapter_config = PeftConfig.from_pretrained(model_name_or_path, revision=revision)
+            base, rank, revision = adapter_config.base_model_name_or_path, adapter_config.r, None
+            self.adapter = LoRARequest("adapter", 1, model_name_or_path)
+        self.eos_token_ids = find_end_tokens(_generation_config(base, revision, trust_remote_code), tokenizer)
+        self.max_tokens = max_completion_length + answer_room
+        self.llm = LLM(
+            model=base,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            tensor_parallel_size=tensor_parallel_size,
+            max_model_len=longest_row + 1,
+            **(
+                {}
+                if rank is None
+                else {"enable_lora": True, "max_lora_rank": min(r for r in _LORA_RANKS if r >= rank)}
+            ),
+        )
+
+    def generate(
+        self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
+    ) -> list[list[list[int]]]:
+        rows = [ids for ids in prompt_ids for _ in range(num_samples)]
+        # A seed for each row: with one for all, the samples of a question would be the same
+        settings = [
+            SamplingParams(
+                temperature=0.0 if greedy else 1.0,
+                top_p=1.0,
+                top_k=0,
+                repetition_penalty=1.0,
+                seed=seed + row,
+                max_tokens=self.max_tokens,
+                stop_token_ids=self.eos_token_ids,
+                detokenize=False,
+            )
+            for row in range(len(rows))
+        ]
+        outputs = self._run(rows, settings)
+        completions = [list(output.outputs[0].token_ids) for output in outputs]
+        return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
+
+    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
+        rows = [context + answer for context, answer in zip(context_ids, answer_ids, strict=True)]
+        # `prompt_logprobs=0` gives each token of the row its own log-prob
+        settings = [SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)] * len(rows)
+        sums = []
+        for output, answer in zip(self._run(rows, settings), answer_ids, strict=True):
+            columns = output.prompt_logprobs[-len(answer) :]
+            sums.append(sum(column[token].logprob for column, token in zip(columns, answer, strict=True)))
+        return sums
+
+    def _run(self, rows: list[list[int]], settings: list[SamplingParams]) -> list:
+        prompts = [{"prompt_token_ids": ids} for ids in rows]
+        return self.llm.generate(prompts, settings, lora_request=self.adapter, use_tqdm=False)
+
+
+def _generation_config(name: str, revision: str | None, trust_remote_code: bool) -> GenerationConfig:
+    """As `transformers` loads it with a model: of its file, or where there is none of the model's config."""
+    try:
+        return GenerationConfig.from_pretrained(name, revision=revision)
+    except OSError:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        return GenerationConfig.from_model_config(config)

@@ -1,0 +1,291 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""`trl-latro evaluate`: from a model and a task to figures with intervals; and the comparison of two evaluations."""
+
+import importlib.metadata
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from trl import TrlParser
+from trl.import_utils import is_vllm_available
+
+from ..evaluation.comparison import compare
+from ..evaluation.evaluator import Evaluator, Questions, find_max_positions, plan_batches, run_batches
+from ..evaluation.files import (
+    RESULTS,
+    append_generations,
+    generations_file,
+    keep_complete_batches,
+    open_folder,
+    read_generations,
+    write_json,
+)
+from ..evaluation.generation import Generator, TransformersGenerator
+from ..evaluation.report import differences_table, figures_table
+from ..evaluation.results import summarize
+from .task_arguments import TaskArguments
+
+
+HAS_GPU = torch.accelerator.is_available()
+
+
+@dataclass
+class EvaluationArguments(TaskArguments):
+    """
+    Arguments of `trl-latro evaluate`: those of [`TaskArguments`] and
+
+    Args:
+        model_name_or_path (`str`, *optional*):
+            Model or LoRA adapter: a folder or a name on the Hub.
+        model_revision (`str`, *optional*):
+            Revision on the Hub.
+        dtype (`str`, *optional*):
+            Type of the weights: `"bfloat16"`, `"float16"`, `"float32"` or `"auto"`. Defaults to `"bfloat16"`, without a
+            GPU to `"float32"`, and not to the type that a model was saved in: models that are compared should run in
+            one type.
+        attn_implementation (`str`, *optional*):
+            Implementation of attention.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether a model may bring code of its own.
+        split (`str`, *optional*, defaults to `"test"`):
+            `"test"`, `"validation"` or `"train"`.
+        max_questions (`int`, *optional*):
+            Take the first questions of the split only.
+        output_dir (`str`, *optional*):
+            Folder for the generations and the results. A stopped evaluation continues there.
+        num_samples (`int`, *optional*, defaults to `8`):
+            Samples at temperature 1 per question, besides the greedy completion.
+        max_completion_length (`int`, *optional*, defaults to `512`):
+            Longest rationale in tokens.
+        answer_template (`str`, *optional*):
+            How an answer is written, the task's way if not set.
+        batch_size (`int`, *optional*, defaults to `64`):
+            Completions that a process generates together.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the samples and of the bootstrap.
+        use_vllm (`bool`, *optional*, defaults to `False`):
+            Whether to generate with vLLM.
+        vllm_tensor_parallel_size (`int`, *optional*, defaults to `1`):
+            GPUs that share the model in vLLM.
+        compare (`list[str]`, *optional*):
+            Two folders of evaluations A and B of the same questions: print B - A, and evaluate nothing.
+    """
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Model or LoRA adapter: a folder or a name on the Hub."}
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Revision on the Hub."})
+    dtype: str = field(
+        default="bfloat16" if HAS_GPU else "float32",
+        metadata={
+            "help": "Type of the weights. Models that are compared should run in one type, whatever they were saved in.",
+            "choices": ["auto", "bfloat16", "float16", "float32"],
+        },
+    )
+    attn_implementation: str | None = field(default=None, metadata={"help": "Implementation of attention."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether a model may bring code of its own from the Hub."}
+    )
+    split: str = field(default="test", metadata={"help": "'test', 'validation' or 'train'."})
+    max_questions: int | None = field(
+        default=None, metadata={"help": "Take the first questions of the split only; all if not set."}
+    )
+    output_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder for the generations and the results. A stopped evaluation continues there."},
+    )
+    num_samples: int = field(
+        default=8, metadata={"help": "Samples at temperature 1 per question, besides the greedy completion."}
+    )
+    max_completion_length: int = field(default=512, metadata={"help": "Longest rationale in tokens."})
+    answer_template: str | None = field(
+        default=None,
+        metadata={"help": "How an answer is written, with {answer} in its place; the task's way if not set."},
+    )
+    batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})
+    seed: int = field(default=0, metadata={"help": "Seed of the samples and of the bootstrap."})
+    use_vllm: bool = field(default=False, metadata={"help": "Whether to generate with vLLM."})
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share the model in vLLM."})
+    compare: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Folders A and B of two evaluations of the same questions: print B - A with intervals, and evaluate "
+            "nothing."
+        },
+    )
+
+    def check(self) -> None:
+        """
+        Raises:
+            `ValueError`, `FileNotFoundError`: a missing argument or one without meaning, before anything is loaded.
+        """
+        for name in ("model_name_or_path", "output_dir"):
+            if self.__dict__[name] is None:
+                raise ValueError(f"--{name} is missing.")
+        for name, least in {"num_samples": 0, "max_completion_length": 1, "batch_size": 1, "max_questions": 1}.items():
+            value = self.__dict__[name]
+            if value is not None and value < least:
+                raise ValueError(f"--{name} is {value}, but must be {least} or more.")
+        if self.answer_template is not None and "{answer}" not in self.answer_template:
+            raise ValueError(
+                f"--answer_template is {self.answer_template!r} and has no {{answer}}: put it where the answer stands, "
+                "as in 'The answer is {answer}.'."
+            )
+        if self.use_vllm and not is_vllm_available():
+            raise ValueError(
+                "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave "
+                "--use_vllm out."
+            )
+
+
+def load_tokenizer(arguments: EvaluationArguments) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; raises `ValueError` where there is no such model."""
+    name = str(arguments.model_name_or_path)
+    folder = Path(name)
+    if folder.is_dir() and not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+        raise ValueError(
+            f"--model_name_or_path {name!r} holds no model: it has neither config.json nor adapter_config.json."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
+        )
+    except OSError as error:
+        raise ValueError(f"--model_name_or_path {name!r}: no model and tokenizer can be loaded ({error}).") from error
+
+
+def load_generator(
+    arguments: EvaluationArguments, tokenizer: PreTrainedTokenizerBase, questions: Questions, state: PartialState
+) -> Generator:
+    """The model on this process's device, or in vLLM."""
+    if arguments.use_vllm:
+        from ..evaluation.vllm_generation import VLLMGenerator
+
+        return VLLMGenerator(
+            str(arguments.model_name_or_path),
+            tokenizer,
+            questions.max_completion_length,
+            questions.answer_room,
+            questions.longest_row(),
+            dtype=arguments.dtype,
+            revision=arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
+            tensor_parallel_size=arguments.vllm_tensor_parallel_size,
+        )
+    model = AutoModelForCausalLM.from_pretrained(
+        arguments.model_name_or_path,
+        revision=arguments.model_revision,
+        dtype=arguments.dtype,
+        attn_implementation=arguments.attn_implementation,
+        trust_remote_code=arguments.trust_remote_code,
+    )
+    model = model.to(state.device).eval()
+    questions.check_room(find_max_positions(model.config))
+    return TransformersGenerator(
+        model, tokenizer, questions.answer_template, questions.max_completion_length, questions.answer_room
+    )
+
+
+def find_settings(arguments: EvaluationArguments, questions: Questions) -> dict[str, Any]:
+    """All that the generations depend on: a stopped evaluation continues only with the same."""
+    settings = {name: value for name, value in asdict(arguments).items() if name not in ("output_dir", "compare")}
+    settings["answer_template"] = questions.answer_template
+    # Another training may have written to the same folder in between, or the data may have changed
+    settings["weights_modified"] = find_modification(str(arguments.model_name_or_path))
+    settings["questions_sha256"] = sha256(repr(questions.rows).encode()).hexdigest()
+    return settings
+
+
+def find_modification(model_name_or_path: str) -> str | None:
+    """When the weights in a folder were last changed, `None` for a model on the Hub."""
+    times = [
+        path.stat().st_mtime
+        for pattern in ("*.safetensors", "*.bin")
+        for path in Path(model_name_or_path).glob(pattern)
+    ]
+    return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
+
+
+def evaluate_to_folder(arguments: EvaluationArguments) -> None:
+    """Evaluate, or continue an evaluation, and print the figures."""
+    arguments.check()
+    task = arguments.get_task()
+    # Processes may finish hours apart
+    state = PartialState(cpu=not HAS_GPU, timeout=timedelta(days=7))
+    if arguments.use_vllm and state.num_processes > 1:
+        raise ValueError(
+            f"--use_vllm with {state.num_processes} processes: start a single one, and vLLM spreads over the GPUs with "
+            "--vllm_tensor_parallel_size."
+        )
+    output_dir = Path(str(arguments.output_dir))
+    tokenizer = load_tokenizer(arguments)
+    dataset = arguments.load(arguments.split, tokenizer)
+    if arguments.max_questions is not None:
+        dataset = dataset.select(range(min(arguments.max_questions, len(dataset))))
+    template = task.answer_template if arguments.answer_template is None else arguments.answer_template
+    questions = Questions(dataset, tokenizer, template, task.grader, arguments.max_completion_length)
+    settings = find_settings(arguments, questions)
+    batches = plan_batches([len(ids) for ids in questions.prompt_ids], arguments.num_samples, arguments.batch_size)
+
+    if state.is_main_process:
+        open_folder(output_dir, settings)
+        keep_complete_batches(output_dir, batches)
+    state.wait_for_everyone()
+    done = {one.batch for one in read_generations(output_dir)}
+    missing = [batch for batch in batches if batch.number not in done]
+    state.wait_for_everyone()  # every process has seen the same batches before one of them adds to them
+    if done and state.is_main_process:
+        print(f"Continuing in {output_dir}: {len(done)} of {len(batches)} batches are there.")
+
+    own = missing[state.process_index :: state.num_processes]
+    if own:
+        evaluator = Evaluator(load_generator(arguments, tokenizer, questions, state), questions)
+        for generations in run_batches(evaluator, own, arguments.seed, progress=state.is_main_process):
+            append_generations(generations_file(output_dir, state.process_index), generations)
+    state.wait_for_everyone()
+
+    if state.is_main_process:
+        figures = summarize(read_generations(output_dir), arguments.max_completion_length, arguments.seed)
+        results = {
+            "settings": settings,
+            "questions": len(questions.rows),
+            "figures": {name: figure._asdict() for name, figure in figures.items()},
+            "versions": {name: importlib.metadata.version(name) for name in ("trl_latro", "transformers", "torch")},
+        }
+        write_json(output_dir / RESULTS, results)
+        print(
+            f"\n{arguments.model_name_or_path} on {arguments.task}, {arguments.split}: {len(questions.rows)} questions"
+        )
+        print(figures_table(figures))
+        print(f"Written to {output_dir}.")
+    state.destroy_process_group()
+
+
+def print_comparison(folders: list[str]) -> None:
+    """Print the paired differences of two evaluations."""
+    if len(folders) != 2:
+        raise ValueError(f"--compare takes two folders of evaluations, got {len(folders)}: {folders}.")
+    first, second = map(Path, folders)
+    print(f"A: {first}\nB: {second}\n")
+    print(differences_table(compare(first, second)))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """
+    Evaluate a model, or compare two evaluations.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments; `None` takes those of the command line.
+    """
+    (arguments,) = TrlParser([EvaluationArguments]).parse_args_and_config(argv)
+    if arguments.compare is not None:
+        print_comparison(arguments.compare)
+    else:
+        evaluate_to_folder(arguments)
