@@ -9,10 +9,13 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart test lint format typecheck clean
+.PHONY: quickstart study test lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
+
+study: .venv/.quickstart-installed
+	.venv/bin/python examples/study.py
 
 test: .venv/.test-installed
 	.venv/bin/python -m pytest -q

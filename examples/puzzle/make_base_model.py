@@ -1,10 +1,11 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Make `base_model/`: a tiny Llama that can work a dial puzzle step by step, but mostly guesses.
+"""Make `base_model/` or `house_base_model/`: a tiny Llama that can work a puzzle step by step, but mostly guesses.
 
-    python examples/puzzle/make_base_model.py
+    python examples/puzzle/make_base_model.py --task dial
+    python examples/puzzle/make_base_model.py --task house
 
 It stands for a pre-trained language model: it has read correct texts, sloppy texts and, more than anything else, texts
-that say "I guess." and name some digit. It never reads a held-out puzzle. Everything is seeded. It takes some ten to
+that say "I guess." and name some answer. It never reads a held-out puzzle. Everything is seeded. It takes some ten to
 twenty minutes on one core.
 """
 
@@ -12,23 +13,94 @@ import argparse
 import math
 import random
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import house
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from puzzle import Puzzle, draw_puzzle, is_correct, make_puzzles, write_answers
+import puzzle as dial
+from puzzle import is_correct, make_puzzles, write_answers
 
 
 END, PAD = "<|end_of_text|>", "<|pad|>"
 GUESS = "I guess."
-SLIP_RATE = 1 / 8  # of the steps of a sloppy text
-NOISE_RATE = 0.12  # of the final answers of all texts
 
 
-def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+@dataclass(frozen=True)
+class Texts:
+    """What the base model of a kind of puzzle reads."""
+
+    folder: str  # where the model goes
+    draw: Callable[[random.Random, bool], Any]  # a puzzle from one side of the split
+    guess: Callable[[random.Random], str]  # any answer
+    slip: Callable[[Any, random.Random], Any]  # a wrong state in place of the right one
+    slip_rate: float  # of the steps of a sloppy text
+    noise_rate: float  # of the final answers of correct and sloppy texts
+    mix: tuple[float, float, float]  # shares of correct, sloppy and guessed texts
+    vocab_size: int
+    steps: int  # of training
+
+    def correct(self, puzzle: Any, rng: random.Random) -> str:
+        return f"{puzzle.prompt} {puzzle.rationale} The answer is {self.noisy(puzzle.answer, rng)}."
+
+    def sloppy(self, puzzle: Any, rng: random.Random) -> str:
+        """A slip gives a wrong state, from which the text then goes on."""
+        sentences, state = [], puzzle.start
+        for step in puzzle.steps:
+            after = step.apply(state)
+            if rng.random() < self.slip_rate:
+                after = self.slip(after, rng)
+            sentences.append(step.working(state, after))
+            state = after
+        return f"{puzzle.prompt} {' '.join(sentences)} The answer is {self.noisy(str(state), rng)}."
+
+    def guessed(self, puzzle: Any, rng: random.Random) -> str:
+        return f"{puzzle.prompt} {GUESS} The answer is {self.guess(rng)}."
+
+    def noisy(self, answer: str, rng: random.Random) -> str:
+        return self.guess(rng) if rng.random() < self.noise_rate else answer
+
+    def draw_text(self, rng: random.Random, first_part: bool) -> str:
+        puzzle = self.draw(rng, False)
+        if first_part:  # without it, training can get stuck before the model has learnt to copy operands
+            return self.correct(puzzle, rng)
+        (kind,) = rng.choices((self.correct, self.sloppy, self.guessed), weights=self.mix)
+        return kind(puzzle, rng)
+
+
+TASKS = {
+    "dial": Texts(
+        folder="base_model",
+        draw=dial.draw_puzzle,
+        guess=lambda rng: str(rng.randrange(10)),
+        slip=lambda digit, rng: (digit + rng.randint(1, 9)) % 10,
+        slip_rate=1 / 8,
+        noise_rate=0.12,
+        mix=(0.22, 0.22, 0.56),
+        vocab_size=384,
+        steps=2600,
+    ),
+    "house": Texts(
+        folder="house_base_model",
+        draw=house.draw_puzzle,
+        guess=lambda rng: rng.choice(house.ROOMS),
+        slip=lambda room, rng: rng.choice([other for other in house.ROOMS if other != room]),
+        slip_rate=1 / 4,
+        noise_rate=0.06,
+        mix=(0.15, 0.30, 0.55),
+        vocab_size=512,  # room for every word of the texts
+        steps=2400,
+    ),
+}
+
+
+def make_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE in which a digit, with the space before it, is always a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -39,7 +111,7 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=384,
+        vocab_size=vocab_size,
         special_tokens=[END, PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -50,37 +122,6 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def correct_text(puzzle: Puzzle, rng: random.Random) -> str:
-    return f"{puzzle.prompt} {puzzle.rationale} The answer is {noisy(puzzle.answer, rng)}."
-
-
-def sloppy_text(puzzle: Puzzle, rng: random.Random) -> str:
-    """A slip gives a wrong digit, from which the text then goes on."""
-    sentences, digit = [], puzzle.start
-    for step in puzzle.steps:
-        after = step.apply(digit)
-        if rng.random() < SLIP_RATE:
-            after = (after + rng.randint(1, 9)) % 10
-        sentences.append(step.working(digit, after))
-        digit = after
-    return f"{puzzle.prompt} {' '.join(sentences)} The answer is {noisy(str(digit), rng)}."
-
-
-def guessed_text(puzzle: Puzzle, rng: random.Random) -> str:
-    return f"{puzzle.prompt} {GUESS} The answer is {rng.randrange(10)}."
-
-
-def noisy(answer: str, rng: random.Random) -> str:
-    return str(rng.randrange(10)) if rng.random() < NOISE_RATE else answer
-
-
-def draw_text(puzzle: Puzzle, rng: random.Random, first_part: bool) -> str:
-    if first_part:  # without it, training can get stuck before the model has learnt to copy operands
-        return correct_text(puzzle, rng)
-    kind = rng.choices((correct_text, sloppy_text, guessed_text), weights=(0.22, 0.22, 0.56))[0]
-    return kind(puzzle, rng)
-
-
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
     """Linear warm-up, then a cosine to a hundredth of the peak."""
     if step < warmup:
@@ -89,7 +130,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> floa
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles: list[Puzzle]) -> str:
+def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles: list[Any]) -> str:
     greedy = write_answers(model, tokenizer, puzzles, sample=False)
     samples = write_answers(model, tokenizer, puzzles, sample=True)
     accuracy = [
@@ -107,17 +148,26 @@ def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=Path(__file__).parent / "base_model")
-    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--task", choices=list(TASKS), default="dial")
+    parser.add_argument("--output_dir", type=Path, help="by default the task's folder beside this script")
+    parser.add_argument("--steps", type=int, help="of training; by default 2600 for the dial and 2400 for the house")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    texts = TASKS[args.task]
+    output_dir = args.output_dir or Path(__file__).parent / texts.folder
+    steps = texts.steps if args.steps is None else args.steps
 
     torch.set_num_threads(1)  # so that sums do not depend on the number of cores
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
-    held_out = make_puzzles(500, seed=args.seed, held_out=True)
+    held_out = make_puzzles(500, args.seed, held_out=True, draw=texts.draw)
     tokenizer = make_tokenizer(
-        [text(p, rng) for p in make_puzzles(2000, args.seed, held_out=False) for text in (correct_text, guessed_text)]
+        [
+            text(puzzle, rng)
+            for puzzle in make_puzzles(2000, args.seed, held_out=False, draw=texts.draw)
+            for text in (texts.correct, texts.guessed)
+        ],
+        texts.vocab_size,
     )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -134,17 +184,17 @@ def main() -> None:
     )
     model = LlamaForCausalLM(config)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    print(tokenizer.tokenize(correct_text(held_out[0], rng)))
+    print(tokenizer.tokenize(texts.correct(held_out[0], rng)))
 
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     start, losses = time.time(), []
-    for step in range(args.steps):
-        first_part = step < 0.4 * args.steps
-        batch = [draw_text(draw_puzzle(rng, held_out=False), rng, first_part) + END for _ in range(64)]
+    for step in range(steps):
+        first_part = step < 0.4 * steps
+        batch = [texts.draw_text(rng, first_part) + END for _ in range(64)]
         inputs = tokenizer(batch, padding=True, padding_side="right", return_tensors="pt")
         labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps, peak=2e-3)
+            group["lr"] = learning_rate(step, steps, peak=2e-3)
         logits = model(inputs["input_ids"], use_cache=False).logits[
             :, :-1
         ]  # causal and padded on the right: no mask is needed
@@ -157,11 +207,11 @@ def main() -> None:
         if (step + 1) % 100 == 0:
             mean = sum(losses[-100:]) / 100
             print(f"step {step + 1:5d}  loss {mean:.4f}  {time.time() - start:4.0f} s", flush=True)
-        if (step + 1) % 500 == 0 or step + 1 == args.steps:
+        if (step + 1) % 500 == 0 or step + 1 == steps:
             print(report(model, tokenizer, held_out), flush=True)
 
-    model.save_pretrained(args.output_dir)
-    tokenizer.save_pretrained(args.output_dir)
+    model.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
 
 
 if __name__ == "__main__":

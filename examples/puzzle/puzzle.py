@@ -10,8 +10,9 @@ The dial has the digits 0 to 9, so every step is taken modulo 10.
 import random
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -87,18 +88,20 @@ def draw_puzzle(rng: random.Random, held_out: bool) -> Puzzle:
             return puzzle
 
 
-def make_puzzles(count: int, seed: int, held_out: bool) -> list[Puzzle]:
-    """`count` different puzzles from one side of the split."""
+def make_puzzles(
+    count: int, seed: int, held_out: bool, draw: Callable[[random.Random, bool], Any] = draw_puzzle
+) -> list[Any]:
+    """`count` different puzzles from one side of the split, dial puzzles unless `draw` is that of another kind."""
     rng = random.Random(seed)
-    puzzles: dict[Puzzle, None] = {}  # a dict keeps the order, a set does not
+    puzzles: dict[Any, None] = {}  # a dict keeps the order, a set does not
     while len(puzzles) < count:
-        puzzles[draw_puzzle(rng, held_out)] = None
+        puzzles[draw(rng, held_out)] = None
     return list(puzzles)
 
 
 def is_correct(text: str, answer: str) -> bool:
-    """Whether the digit after "The answer is" is `answer`; text without such a digit is wrong."""
-    match = re.search(r"The answer is (\d)\b", text)
+    """Whether the word after "The answer is" is `answer`; text without such a word is wrong."""
+    match = re.search(r"The answer is (\w+)", text)
     return match is not None and match[1] == answer
 
 
@@ -106,7 +109,7 @@ def is_correct(text: str, answer: str) -> bool:
 def write_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    puzzles: list[Puzzle],
+    puzzles: list[Any],
     sample: bool,
     max_new_tokens: int = 40,
 ) -> list[str]:

@@ -1,0 +1,154 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""What the baselines share: rows for TRL's `SFTTrainer` out of the rows that `LaTROTrainer` trains on, and the training.
+
+The prompts are the same, text or messages, and every completion ends with the answer text that LaTRO scores.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoTokenizer
+from trl import (
+    ModelConfig,
+    SFTConfig,
+    SFTTrainer,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+    is_conversational,
+)
+
+from trl_latro import LaTROConfig
+from trl_latro.evaluation.generation import find_stop_strings
+from trl_latro.evaluation.results import Generation
+from trl_latro.rationale import find_stop
+from trl_latro.scripts.train import HAS_GPU, TrainArguments, find_checkpoint
+
+
+SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
+
+
+def answer_rows(dataset: Dataset, answer_template: str) -> Dataset:
+    """Rows without rationale: the answer right behind the prompt."""
+    return Dataset.from_list([_row(row["prompt"], SEPARATOR + _answer(row, answer_template)) for row in dataset])
+
+
+def gold_rows(dataset: Dataset, answer_template: str) -> Dataset:
+    """Rows with the rationale that comes with the data, and the answer behind it."""
+    if "rationale" not in dataset.column_names:
+        raise ValueError(
+            f"The data have no gold rationales, only {dataset.column_names}. Take another task, name their column with "
+            "--rationale_column, or run sft_answer.py or rejection_sampling.py, which need none."
+        )
+    rows = []
+    for row in dataset:
+        # Behind a text prompt on a line of its own, as in a prompt with solved questions, unless it says otherwise
+        lead = "" if row["rationale"][0].isspace() else "\n"
+        rows.append(_row(row["prompt"], lead + row["rationale"] + SEPARATOR + _answer(row, answer_template)))
+    return Dataset.from_list(rows)
+
+
+def rejection_rows(dataset: Dataset, generations: list[Generation], answer_template: str) -> Dataset:
+    """
+    Rows with the model's own rationales that led to the right answer, each different one of a question once.
+
+    Raises:
+        `ValueError`: the generations are those of other questions, or no sample is right.
+    """
+    for one in generations:
+        if one.question >= len(dataset) or one.prompt != dataset[one.question]["prompt"]:
+            raise ValueError(
+                f"Question {one.question} of the generations, {one.prompt!r}, is not that of the training data. Make "
+                "them with `trl-latro evaluate --split train` and the same task, validation_size and num_shots."
+            )
+    stop_strings = find_stop_strings(answer_template)
+    kept: dict[tuple[int, str], None] = {}  # a dict keeps the order, a set does not
+    for one in generations:
+        if one.kind == "sample" and one.correct:
+            kept[one.question, one.completion[: find_stop(one.completion, stop_strings)]] = None
+    if not kept:
+        raise ValueError(
+            f"None of the model's samples for {len(dataset)} questions is right: there is nothing to keep."
+        )
+    return Dataset.from_list(
+        [
+            _row(dataset[question]["prompt"], rationale + _answer(dataset[question], answer_template))
+            for question, rationale in kept
+        ]
+    )
+
+
+@dataclass
+class BaselineConfig(SFTConfig):
+    """
+    [`~trl.SFTConfig`] with as many updates and rows as LaTRO's runs have (117 of 384 on 8 GPUs), and without a length
+    at which rows are cut.
+    """
+
+    max_steps: int = field(default=117, metadata={"help": "Number of updates."})
+    per_device_train_batch_size: int = field(default=4, metadata={"help": "Rows per device and forward."})
+    gradient_accumulation_steps: int = field(
+        default=12, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
+    )
+    max_length: int | None = field(default=None, metadata={"help": "Cut longer rows. Not set: no row is cut."})
+    use_cpu: bool = field(default=not HAS_GPU, metadata={"help": "Whether to run on CPU. `True` without a GPU."})
+    bf16: bool | None = field(
+        default=None if HAS_GPU else False,
+        metadata={"help": "Whether to use bf16 mixed precision. If not set, `True` unless `fp16` is; not on CPU."},
+    )
+
+
+def make_parser(*more: type) -> TrlParser:
+    """Parser of the command line and of `--config` files; `more` are dataclasses of arguments of one baseline."""
+    return TrlParser([TrainArguments, BaselineConfig, ModelConfig, *more])
+
+
+def train(
+    task_args: TrainArguments,
+    training_args: BaselineConfig,
+    model_args: ModelConfig,
+    make_rows: Callable[[Dataset, str], Dataset],
+) -> None:
+    """Train on the rows that `make_rows` makes of the training questions and the answer template, and save the model."""
+    task = task_args.get_task()
+    if model_args.model_name_or_path is None:
+        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
+    output_dir = str(training_args.output_dir)
+    checkpoint = find_checkpoint(
+        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    # Without the validation questions, as for LaTRO
+    rows = make_rows(task_args.load("train", tokenizer), task.answer_template)
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    trainer = SFTTrainer(
+        model_args.model_name_or_path,
+        training_args,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(output_dir)
+    trainer.create_model_card(model_name=Path(output_dir).name)
+    trainer.accelerator.print(f"Trained on {len(rows)} rows. Model saved to {output_dir}.")
+    trainer.accelerator.end_training()
+
+
+def _answer(row: dict[str, Any], answer_template: str) -> str:
+    return answer_template.replace("{answer}", row["answer"])
+
+
+def _row(prompt: Any, text: str) -> dict[str, Any]:
+    if is_conversational({"prompt": prompt}):
+        return {"prompt": prompt, "completion": [{"role": "assistant", "content": text.lstrip()}]}
+    return {"prompt": prompt, "completion": text}

@@ -1,0 +1,14 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Baseline: supervised fine-tuning on answers alone, without rationale (`--help` lists all arguments).
+
+    python examples/baselines/sft_answer.py --task gsm8k --model_name_or_path meta-llama/Llama-3.1-8B-Instruct \\
+        --output_dir outputs/gsm8k-sft-answer
+
+Evaluate the model with `trl-latro evaluate`, as one that LaTRO has trained.
+"""
+
+from baseline import answer_rows, make_parser, train
+
+
+if __name__ == "__main__":
+    train(*make_parser().parse_args_and_config(), make_rows=answer_rows)
