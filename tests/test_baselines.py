@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_rationale_answer_and_end_token(tmp_path: Path) -> N
         assert trained_on == f"{question['rationale']} The answer is {question['answer']}.{tokenizer.eos_token}"
 
 
-def test_rejection_keeps_right_samples_once() -> None:
+def test_rejection_keeps_every_right_sample() -> None:
     questions = puzzle_questions()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE_MODEL), AutoTokenizer.from_pretrained(BASE_MODEL)
     generations = evaluate(
@@ -82,12 +82,11 @@ def test_rejection_keeps_right_samples_once() -> None:
 
     answers = dict(zip(questions["prompt"], questions["answer"], strict=True))
     assert all(text.endswith(f". The answer is {answers[prompt]}.") for prompt, text in rows)
-    right = {(one.prompt, one.completion) for one in generations if one.kind == "sample" and one.correct}
-    assert len(rows) == len(set(rows)) == len(right)
-    assert {completion.partition(" The answer")[0] for _, completion in right} == {
-        text.partition(" The answer")[0] for _, text in rows
-    }
-    assert len(right) < sum(one.correct for one in generations)  # some came twice
+    right = [one for one in generations if one.kind == "sample" and one.correct]
+    assert len(rows) == len(right) > len(set(rows)), "every right sample counts, also where some are equal"
+    assert [text.partition(" The answer")[0] for _, text in rows] == [
+        one.completion.partition(" The answer")[0] for one in right
+    ]
 
     wrong = [one._replace(correct=False) for one in generations]
     with pytest.raises(ValueError, match="None of the model's samples for 8 questions is right"):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer
 from trl import (
     ModelConfig,
     SFTConfig,
@@ -25,7 +24,7 @@ from trl_latro import LaTROConfig
 from trl_latro.evaluation.generation import find_stop_strings
 from trl_latro.evaluation.results import Generation
 from trl_latro.rationale import find_stop
-from trl_latro.scripts.train import HAS_GPU, TrainArguments, find_checkpoint
+from trl_latro.scripts.common import AnyMachine, TrainArguments, check_model, prepare
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
@@ -53,7 +52,9 @@ def gold_rows(dataset: Dataset, answer_template: str) -> Dataset:
 
 def rejection_rows(dataset: Dataset, generations: list[Generation], answer_template: str) -> Dataset:
     """
-    Rows with the model's own rationales that led to the right answer, each different one of a question once.
+    Rows with the model's own rationales that led to the right answer. Each right sample is a row, so a rationale weighs as
+    much as the model writes it: with each different one kept once, lucky guesses would weigh as much as the reasoning that
+    a question's samples agree on.
 
     Raises:
         `ValueError`: the generations are those of other questions, or no sample is right.
@@ -65,24 +66,20 @@ def rejection_rows(dataset: Dataset, generations: list[Generation], answer_templ
                 "them with `trl-latro evaluate --split train` and the same task, validation_size and num_shots."
             )
     stop_strings = find_stop_strings(answer_template)
-    kept: dict[tuple[int, str], None] = {}  # a dict keeps the order, a set does not
+    rows = []
     for one in generations:
         if one.kind == "sample" and one.correct:
-            kept[one.question, one.completion[: find_stop(one.completion, stop_strings)]] = None
-    if not kept:
+            rationale = one.completion[: find_stop(one.completion, stop_strings)]
+            rows.append(_row(one.prompt, rationale + _answer(dataset[one.question], answer_template)))
+    if not rows:
         raise ValueError(
             f"None of the model's samples for {len(dataset)} questions is right: there is nothing to keep."
         )
-    return Dataset.from_list(
-        [
-            _row(dataset[question]["prompt"], rationale + _answer(dataset[question], answer_template))
-            for question, rationale in kept
-        ]
-    )
+    return Dataset.from_list(rows)
 
 
 @dataclass
-class BaselineConfig(SFTConfig):
+class BaselineConfig(AnyMachine, SFTConfig):
     """
     [`~trl.SFTConfig`] with as many updates and rows as LaTRO's runs have (117 of 384 on 8 GPUs), and without a length
     at which rows are cut.
@@ -94,11 +91,6 @@ class BaselineConfig(SFTConfig):
         default=12, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
     )
     max_length: int | None = field(default=None, metadata={"help": "Cut longer rows. Not set: no row is cut."})
-    use_cpu: bool = field(default=not HAS_GPU, metadata={"help": "Whether to run on CPU. `True` without a GPU."})
-    bf16: bool | None = field(
-        default=None if HAS_GPU else False,
-        metadata={"help": "Whether to use bf16 mixed precision. If not set, `True` unless `fp16` is; not on CPU."},
-    )
 
 
 def make_parser(*more: type) -> TrlParser:
@@ -114,21 +106,11 @@ def train(
 ) -> None:
     """Train on the rows that `make_rows` makes of the training questions and the answer template, and save the model."""
     task = task_args.get_task()
-    if model_args.model_name_or_path is None:
-        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
+    check_model(training_args, model_args)
     output_dir = str(training_args.output_dir)
-    checkpoint = find_checkpoint(
-        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
-    )
-    tokenizer = AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision)
+    checkpoint, tokenizer = prepare(task_args, training_args, model_args)
     # Without the validation questions, as for LaTRO
     rows = make_rows(task_args.load("train", tokenizer), task.answer_template)
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
-    }
     trainer = SFTTrainer(
         model_args.model_name_or_path,
         training_args,

@@ -2,78 +2,21 @@
 
 """From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
-import json
-import logging
-import os
-import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
 from ..tasks.sources import HubSource
-from .task_arguments import TaskArguments
-
-
-logger = logging.getLogger(__name__)
-
-HAS_GPU = torch.accelerator.is_available()
+from .common import AnyMachine, TrainArguments, check_model, prepare
 
 
 @dataclass
-class TrainArguments(TaskArguments):
-    """
-    Arguments of the training scripts, beside those of [`LaTROConfig`] and [`~trl.ModelConfig`]: those of
-    [`TaskArguments`] and
-
-    Args:
-        overwrite_output_dir (`bool`, *optional*, defaults to `False`):
-            Whether to delete the checkpoints that `output_dir` already holds and to start anew.
-    """
-
-    overwrite_output_dir: bool = field(
-        default=False,
-        metadata={"help": "Whether to delete the checkpoints that `output_dir` already holds and to start anew."},
-    )
-
-
-@dataclass
-class ScriptConfig(LaTROConfig):
-    """
-    [`LaTROConfig`] for scripts: the same command runs on a machine without GPU, where `use_cpu` is `True` and `bf16` is
-    `False` unless set, and the processes that a launcher started talk through gloo.
-    """
-
-    use_cpu: bool = field(
-        default=not HAS_GPU, metadata={"help": "Whether to run on CPU. Defaults to `True` without a GPU."}
-    )
-    bf16: bool | None = field(
-        default=None if HAS_GPU else False,
-        metadata={
-            "help": "Whether to use bf16 mixed precision. If not set, `True` unless `fp16` is; `False` without a GPU."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        if self.deepspeed and "LOCAL_RANK" not in os.environ:
-            raise ValueError(
-                f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
-                "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`."
-            )
-        if not HAS_GPU and os.environ.get("RANK", "0") == "0":
-            logger.warning("No GPU found: running with use_cpu=%s and bf16=%s.", self.use_cpu, self.bf16)
-        if self.use_cpu and self.deepspeed:
-            import deepspeed
-
-            # DeepSpeed takes the world size from its own process group, not from the one that accelerate makes: without
-            # this it would count one process.
-            deepspeed.init_distributed("gloo")
-        super().__post_init__()
+class ScriptConfig(AnyMachine, LaTROConfig):
+    """[`LaTROConfig`] for scripts, see [`AnyMachine`]."""
 
 
 def make_parser(**defaults: Any) -> TrlParser:
@@ -83,62 +26,6 @@ def make_parser(**defaults: Any) -> TrlParser:
     return parser
 
 
-def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool) -> str | None:
-    """
-    Decide where training starts, before anything expensive.
-
-    Args:
-        output_dir (`str`):
-            Folder that the run writes to.
-        resume_from_checkpoint (`str` or `bool`, *optional*):
-            `"true"` or `"last"` for the last whole checkpoint in `output_dir`, or the path of a checkpoint.
-        overwrite (`bool`):
-            Whether checkpoints in `output_dir` may be deleted.
-
-    Returns:
-        `str | None`: the checkpoint to resume from, or `None` to start anew.
-
-    Raises:
-        `ValueError`: `output_dir` holds checkpoints and the user said neither what to do with them; or there is no
-        checkpoint to resume from.
-    """
-    checkpoints = sorted(Path(output_dir).glob("checkpoint-*"), key=_step_of, reverse=True)
-    if not resume_from_checkpoint:
-        if checkpoints and not overwrite:
-            raise ValueError(
-                f"output_dir {output_dir!r} already holds checkpoints (the last is {checkpoints[0].name}). Continue with "
-                "--resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another --output_dir."
-            )
-        return None
-    if overwrite:
-        raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
-    if str(resume_from_checkpoint).lower() not in ("true", "last"):
-        if not is_whole(Path(str(resume_from_checkpoint))):
-            raise ValueError(
-                f"--resume_from_checkpoint: {str(resume_from_checkpoint)!r} is not a complete checkpoint, it has no "
-                "whole trainer_state.json."
-            )
-        return str(resume_from_checkpoint)
-    for checkpoint in checkpoints:
-        if is_whole(checkpoint):
-            return str(checkpoint)
-        logger.warning("%s was cut short while it was written, it is passed over.", checkpoint)
-    raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: `trainer_state.json` is what is written last."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
 def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
     Check what can go wrong late, before anything expensive.
@@ -146,14 +33,7 @@ def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model
     Raises:
         `ValueError`: no model; low-precision weights without masters; evaluation that would split a prompt's samples.
     """
-    if model_args.model_name_or_path is None:
-        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
-    if model_args.dtype != "float32" and not model_args.use_peft and training_args.deepspeed_plugin is None:
-        raise ValueError(
-            f"--dtype {model_args.dtype} for full fine-tuning: weights without float32 masters do not move at a "
-            f"learning rate of {training_args.learning_rate}. Use --dtype float32, --use_peft, or DeepSpeed, which keeps "
-            "masters."
-        )
+    check_model(training_args, model_args)
     num_generations = training_args.num_generations_eval or training_args.num_generations
     batch_size = training_args.per_device_eval_batch_size * training_args.world_size
     if task_args.validation_size > 0 and batch_size % num_generations != 0:
@@ -179,30 +59,9 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     task = task_args.get_task()
     check_arguments(task_args, training_args, model_args)
     output_dir = str(training_args.output_dir)
-    checkpoint = find_checkpoint(
-        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
-    )
-    if task_args.overwrite_output_dir:
-        with training_args.main_process_first(local=False):
-            if training_args.process_index == 0:
-                for old in Path(output_dir).glob("checkpoint-*"):
-                    shutil.rmtree(old)
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
-        trust_remote_code=training_args.trust_remote_code,
-        truncation_side="left",
-        padding_side="left",
-    )
+    checkpoint, tokenizer = prepare(task_args, training_args, model_args)
     train_dataset = task_args.load("train", tokenizer)
     eval_dataset = task_args.load("validation", tokenizer) if task_args.validation_size > 0 else None
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
-    }
     trainer = LaTROTrainer(
         model=model_args.model_name_or_path,
         args=training_args,

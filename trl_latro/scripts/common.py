@@ -1,0 +1,185 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""What every training script does, whatever it trains with: where it starts, what it refuses, on which machine."""
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
+from trl import ModelConfig
+
+from .task_arguments import TaskArguments
+
+
+logger = logging.getLogger(__name__)
+
+HAS_GPU = torch.accelerator.is_available()
+
+
+@dataclass
+class TrainArguments(TaskArguments):
+    """
+    Arguments of every training script, beside the trainer's and [`~trl.ModelConfig`]: those of [`TaskArguments`] and
+
+    Args:
+        overwrite_output_dir (`bool`, *optional*, defaults to `False`):
+            Whether to delete the checkpoints that `output_dir` already holds and to start anew.
+    """
+
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Whether to delete the checkpoints that `output_dir` already holds and to start anew."},
+    )
+
+
+@dataclass
+class AnyMachine:
+    """
+    What a trainer's config gets for scripts: the same command runs on a machine without GPU, where `use_cpu` is
+    `True` and `bf16` is `False` unless set, and the processes that a launcher started talk through gloo. It stands
+    in front of the config among a dataclass's bases.
+    """
+
+    if TYPE_CHECKING:
+        deepspeed: dict | str | None = None  # the config's own field
+
+    use_cpu: bool = field(
+        default=not HAS_GPU, metadata={"help": "Whether to run on CPU. Defaults to `True` without a GPU."}
+    )
+    bf16: bool | None = field(
+        default=None if HAS_GPU else False,
+        metadata={
+            "help": "Whether to use bf16 mixed precision. If not set, `True` unless `fp16` is; `False` without a GPU."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.deepspeed and "LOCAL_RANK" not in os.environ:
+            raise ValueError(
+                f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
+                "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`."
+            )
+        if not HAS_GPU and os.environ.get("RANK", "0") == "0":
+            logger.warning("No GPU found: running with use_cpu=%s and bf16=%s.", self.use_cpu, self.bf16)
+        if self.use_cpu and self.deepspeed:
+            import deepspeed
+
+            # DeepSpeed takes the world size from its own process group, not from the one that accelerate makes: without
+            # this it would count one process.
+            deepspeed.init_distributed("gloo")
+        super().__post_init__()  # type: ignore[misc]
+
+
+def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool) -> str | None:
+    """
+    Decide where training starts, before anything expensive.
+
+    Args:
+        output_dir (`str`):
+            Folder that the run writes to.
+        resume_from_checkpoint (`str` or `bool`, *optional*):
+            `"true"` or `"last"` for the last whole checkpoint in `output_dir`, or the path of a checkpoint.
+        overwrite (`bool`):
+            Whether checkpoints in `output_dir` may be deleted.
+
+    Returns:
+        `str | None`: the checkpoint to resume from, or `None` to start anew.
+
+    Raises:
+        `ValueError`: `output_dir` holds checkpoints and the user said neither what to do with them; or there is no
+        checkpoint to resume from.
+    """
+    checkpoints = sorted(Path(output_dir).glob("checkpoint-*"), key=_step_of, reverse=True)
+    if not resume_from_checkpoint:
+        if checkpoints and not overwrite:
+            raise ValueError(
+                f"output_dir {output_dir!r} already holds checkpoints (the last is {checkpoints[0].name}). Continue with "
+                "--resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another --output_dir."
+            )
+        return None
+    if overwrite:
+        raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
+    if str(resume_from_checkpoint).lower() not in ("true", "last"):
+        if not is_whole(Path(str(resume_from_checkpoint))):
+            raise ValueError(
+                f"--resume_from_checkpoint: {str(resume_from_checkpoint)!r} is not a complete checkpoint, it has no "
+                "whole trainer_state.json."
+            )
+        return str(resume_from_checkpoint)
+    for checkpoint in checkpoints:
+        if is_whole(checkpoint):
+            return str(checkpoint)
+        logger.warning("%s was cut short while it was written, it is passed over.", checkpoint)
+    raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end: `trainer_state.json` is what is written last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def check_model(training_args: TrainingArguments, model_args: ModelConfig) -> None:
+    """
+    Raises:
+        `ValueError`: no model; low-precision weights without masters.
+    """
+    if model_args.model_name_or_path is None:
+        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
+    if model_args.dtype != "float32" and not model_args.use_peft and training_args.deepspeed_plugin is None:
+        raise ValueError(
+            f"--dtype {model_args.dtype} for full fine-tuning: weights without float32 masters do not move at a "
+            f"learning rate of {training_args.learning_rate}. Use --dtype float32, --use_peft, or DeepSpeed, which keeps "
+            "masters."
+        )
+
+
+def prepare(
+    task_args: TrainArguments, training_args: TrainingArguments, model_args: ModelConfig
+) -> tuple[str | None, PreTrainedTokenizerBase]:
+    """
+    Find out where training starts, clear the output folder if asked to, load the tokenizer, and hand the model's settings
+    on to the trainer.
+
+    Returns:
+        `tuple[str | None, PreTrainedTokenizerBase]`: the checkpoint to resume from, and the tokenizer.
+
+    Raises:
+        `ValueError`: see [`find_checkpoint`].
+    """
+    output_dir = str(training_args.output_dir)
+    checkpoint = find_checkpoint(
+        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
+    )
+    if task_args.overwrite_output_dir:
+        with training_args.main_process_first(local=False):
+            if training_args.process_index == 0:
+                for old in Path(output_dir).glob("checkpoint-*"):
+                    shutil.rmtree(old)
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_args.model_name_or_path,
+        revision=model_args.model_revision,
+        trust_remote_code=training_args.trust_remote_code,
+        truncation_side="left",
+        padding_side="left",
+    )
+    training_args.model_init_kwargs = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+        **(training_args.model_init_kwargs or {}),
+    }
+    return checkpoint, tokenizer
