@@ -60,6 +60,7 @@ SIGNATURES = {
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
     "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
     "log": ["self", "logs", "start_time"],
+    "_get_grad_norm": ["self", "model", "grad_norm"],
     "_save_rng_state": ["self", "output_dir"],
     "_load_rng_state": ["self", "checkpoint"],
 }

@@ -30,7 +30,7 @@ def main() -> None:
     command = commands[argv[0]]()
     try:
         command(argv[1:])
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, FloatingPointError, ValueError) as error:
         sys.exit(f"trl-latro {argv[0]}: {error}")
 
 

@@ -46,6 +46,10 @@ class LaTROConfig(RLOOConfig):
             released code.
         unfinished_penalty (`float`, *optional*, defaults to `2.0`):
             Subtracted from the reward of a rationale that hit the length limit.
+        skip_nonfinite_updates (`bool`, *optional*, defaults to `False`):
+            What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
+            prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this update.
+            Not with DeepSpeed, which updates by itself.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
@@ -118,6 +122,13 @@ class LaTROConfig(RLOOConfig):
     unfinished_penalty: float = field(
         default=2.0, metadata={"help": "Subtracted from the reward of a rationale that hit the length limit."}
     )
+    skip_nonfinite_updates: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether to go on without an update whose rewards or gradient are NaN or infinite, instead of ending "
+            "training. Not with DeepSpeed."
+        },
+    )
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
@@ -142,6 +153,12 @@ class LaTROConfig(RLOOConfig):
             raise ValueError(
                 f"`answer_coef` ({self.answer_coef}) and `unfinished_penalty` ({self.unfinished_penalty}) must not be "
                 "negative: they would push the answer's likelihood down, or rationales to the length limit."
+            )
+
+        if self.skip_nonfinite_updates and self.deepspeed_plugin is not None:
+            raise ValueError(
+                "`skip_nonfinite_updates` is True, but DeepSpeed updates the parameters as soon as it has the gradients, so "
+                "no update can be left out. Set it to False."
             )
 
         if self.rationale_stop_strings is None:

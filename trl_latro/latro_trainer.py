@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
 import logging
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
@@ -492,6 +493,12 @@ class LaTROTrainer(RLOOTrainer):
                 f"multiple of the {num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so "
                 "that it is."
             )
+        finite = torch.stack([columns.rewards, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
+        if not finite.all():  # the same on all processes
+            texts = [str(prompt) for prompt in gather_object(prompts)]
+            self._report_nonfinite(
+                "A reward", [text for text, good in zip(texts, finite.tolist(), strict=True) if not good]
+            )
         local = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
         penalty = self.unfinished_penalty * (1.0 - columns.finished)
         if self.reward_function is None:
@@ -602,6 +609,31 @@ class LaTROTrainer(RLOOTrainer):
 
         self._log_loss(mode, batch, rationale_logps.detach(), rationale_loss.detach(), answer_loss.detach(), entropies)
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Called between the backwards and the update."""
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        # With fp16 the gradient scaler leaves such updates out, that is how it finds its scale
+        if grad_norm is not None and not math.isfinite(grad_norm) and not self.args.fp16:
+            self._report_nonfinite("The gradient", [str(prompt) for prompt in self._logs["prompt"]])
+            model.zero_grad(set_to_none=True)  # parameters without gradient are not updated
+        return grad_norm
+
+    def _report_nonfinite(self, what: str, prompts: list[str]) -> None:
+        """Raise, or log where `skip_nonfinite_updates` says to go on."""
+        named = list(dict.fromkeys(prompts))
+        message = (
+            f"{what} is not finite in update {self.state.global_step + 1}, from {len(named)} prompts: "
+            + "; ".join(repr(prompt if len(prompt) < 200 else f"{prompt[:197]}...") for prompt in named[:8])
+        )
+        if self.args.skip_nonfinite_updates:
+            logger.warning("%s. The update is left out.", message)
+            return
+        raise FloatingPointError(
+            f"{message}. Training ends before this update, and the checkpoints in {self.args.output_dir!r} are as they were. "
+            "Resume from one with a lower learning rate or in bf16 instead of fp16, without these prompts, or with "
+            "`skip_nonfinite_updates=True`."
+        )
 
     # ---- logs ----
 

@@ -1,0 +1,56 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""NaN or infinite rewards and gradients: training ends before it does harm, or goes on without the update."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from given import cpu_config, snapshot
+from trl_latro import LaTROTrainer
+
+
+TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
+ROWS = tiny.tiny_dataset(4)
+
+
+def nan_reward(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return (logps * mask).sum(1) * float("nan")
+
+
+def nan_gradient(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Finite, but the derivative of the root at zero is not."""
+    return ((logps * mask).sum(1) * 0).sqrt()
+
+
+def make_trainer(path: Path, reward: Any, **settings: Any) -> LaTROTrainer:
+    defaults = {"beta": 0.0, "max_completion_length": 8, "per_device_train_batch_size": 8, "max_steps": 3}
+    args = cpu_config(str(path), **{**defaults, "save_strategy": "steps", "save_steps": 1, **settings})
+    args.reward_type = reward
+    return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, ROWS, processing_class=TOKENIZER)
+
+
+@pytest.mark.parametrize(("reward", "what"), [(nan_reward, "A reward"), (nan_gradient, "The gradient")])
+def test_training_ends_before_the_update_and_names_the_prompts(tmp_path: Path, reward: Any, what: str) -> None:
+    make_trainer(tmp_path, "logprob", max_steps=1).train()
+    trainer = make_trainer(tmp_path, reward)
+    with pytest.raises(FloatingPointError, match=f"{what} is not finite in update 2, from 2 prompts") as error:
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    kept = torch.load(tmp_path / "checkpoint-1" / "optimizer.pt", weights_only=True)
+    assert kept["state"], "the checkpoint is whole"
+    assert sum(repr(prompt) in str(error.value) for prompt in ROWS["prompt"]) == 2
+    assert all(tensor.isfinite().all() for tensor in snapshot(trainer.model).values())
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("reward", [nan_reward, nan_gradient])
+def test_updates_are_left_out_where_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture, reward: Any) -> None:
+    trainer = make_trainer(tmp_path, reward, skip_nonfinite_updates=True, weight_decay=0.1)
+    before = snapshot(trainer.model)
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert caplog.text.count("The update is left out.") >= 3
+    for name, tensor in snapshot(trainer.model).items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

@@ -1,0 +1,63 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""SIGTERM ends a training between two updates, with a checkpoint that continues exactly."""
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+import tiny
+from given import cpu_config, snapshot
+from trl_latro import LaTROTrainer
+from trl_latro.preemption import SaveOnSigterm
+
+
+TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
+
+
+class Preempt(TrainerCallback):
+    """Sends the signal in the middle of the second update."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def make_trainer(path: Path, *callbacks: TrainerCallback) -> LaTROTrainer:
+    args = cpu_config(
+        str(path), beta=0.0, max_completion_length=8, per_device_train_batch_size=4, max_steps=3, learning_rate=1e-2
+    )
+    return LaTROTrainer(
+        tiny.tiny_model(TOKENIZER),
+        args,
+        tiny.tiny_dataset(8),
+        processing_class=TOKENIZER,
+        callbacks=list(callbacks),
+    )
+
+
+def test_sigterm_saves_after_the_update_and_the_run_continues_exactly(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    whole.train()
+
+    before = signal.getsignal(signal.SIGTERM)
+    save = SaveOnSigterm()
+    stopped = make_trainer(tmp_path / "stopped", save, Preempt())
+    stopped.train()
+    assert save.stopped
+    assert signal.getsignal(signal.SIGTERM) == before, "after training the signal means what it meant"
+    assert stopped.state.global_step == 2
+    assert [path.name for path in (tmp_path / "stopped").glob("checkpoint-*")] == ["checkpoint-2"]
+
+    save = SaveOnSigterm()
+    resumed = make_trainer(tmp_path / "stopped", save)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "stopped" / "checkpoint-2"))
+    assert not save.stopped
+    assert [log["loss"] for log in resumed.state.log_history if "loss" in log] == [
+        log["loss"] for log in whole.state.log_history if "loss" in log
+    ]
+    expected, found = snapshot(whole.model), snapshot(resumed.model)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
