@@ -104,11 +104,11 @@ def draw(runs: Runs, path: Path) -> None:
     for (accuracies, accuracy, length), task in zip(rows, tasks, strict=True):
         of_task = {method: seeds for (name, method), seeds in runs.items() if name == task}
         draw_accuracies(accuracies, of_task)
-        accuracies.set_title(f"The {task}. Test puzzles: accuracy (%)")
+        accuracies.set_title(f"The {task}: accuracy on test puzzles (%)")
         draw_curves(accuracy, of_task, "sample_accuracy", scale=100)
-        accuracy.set(title="Validation puzzles, samples: accuracy (%)", ylim=(0, 101))
+        accuracy.set(title="Validation: accuracy of samples (%)", ylim=(0, 101))
         draw_curves(length, of_task, "sample_rationale_tokens", scale=1)
-        length.set(title="Validation puzzles, samples: rationale, tokens", ylim=(0, None))
+        length.set(title="Validation: tokens per sampled rationale", ylim=(0, None))
     methods = [method for method in METHODS if method in {method for _, method in runs}]
     lines = [Line2D([], [], color=COLOURS[method], linewidth=2, label=METHODS[method]) for method in methods]
     points = [
