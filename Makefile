@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study test lint format typecheck clean
+.PHONY: quickstart study test test-slow lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -19,6 +19,9 @@ study: .venv/.quickstart-installed
 
 test: .venv/.test-installed
 	.venv/bin/python -m pytest -q
+
+test-slow: .venv/.test-installed
+	.venv/bin/python -m pytest -q -m slow
 
 lint: .venv/.dev-installed
 	.venv/bin/ruff check .

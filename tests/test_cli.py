@@ -50,6 +50,24 @@ def test_train_on_a_file_of_ones_own(tmp_path: Path) -> None:
     assert {"eval_accuracy", "eval_maj@2", "eval_no_answer"} <= metrics.keys()
 
 
+@pytest.mark.slow
+def test_sigterm_ends_with_a_checkpoint_and_status_0(tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "trl-latro"), "train", *own_data(tmp_path), "--eval_strategy", "no"]
+    started = subprocess.Popen([*command, "--max_steps", "100000"], stdout=subprocess.PIPE, text=True)
+    first_line = next(line for line in started.stdout if "'loss'" in line)
+    assert first_line
+    started.terminate()
+    output, _ = started.communicate(timeout=120)
+    assert started.returncode == 0
+    assert "with a checkpoint. Continue with --resume_from_checkpoint last." in output
+    assert not (tmp_path / "run" / "model.safetensors").exists(), "the model is not done"
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    steps = int(checkpoint.name.split("-")[1]) + 1
+    done = run("train", *own_data(tmp_path), "--max_steps", str(steps), "--resume_from_checkpoint", "last")
+    assert done.returncode == 0, done.stderr
+    assert f"Model saved to {tmp_path / 'run'}." in done.stdout
+
+
 def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     done = run("train", *own_data(tmp_path), "--answer_column", "solution")
     assert done.returncode == 1

@@ -2,6 +2,7 @@
 """What must not change the result does not, and what a run promises to write it writes."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -440,3 +441,12 @@ def test_a_reward_of_the_users_own_trains_and_is_saved(tmp_path):
     assert args.reward_type is surprise
     assert "surprise" in json.loads(args.to_json_string())["reward_type"]
     assert "surprise" in args.to_sanitized_dict()["reward_type"]
+
+
+def test_the_hubs_token_is_neither_saved_nor_reported(tmp_path):
+    args = cpu_config(str(tmp_path), hub_token="hf_secret")
+    assert args.hub_token == "hf_secret"
+    saved = pickle.dumps(args)
+    assert b"hf_secret" not in saved
+    assert pickle.loads(saved).output_dir == args.output_dir
+    assert "hf_secret" not in args.to_json_string()

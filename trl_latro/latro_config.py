@@ -223,6 +223,10 @@ class LaTROConfig(RLOOConfig):
                 "at the top level of a module, not inside of another function or as a lambda."
             ) from error
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the Hub's token: what is pickled is `training_args.bin`, which is pushed with the model."""
+        return {**self.__dict__, "hub_token": None}
+
     def to_dict(self) -> dict[str, Any]:
         """As the parent's; a `reward_type` function is given by its name, since trackers need plain values."""
         as_dict = super().to_dict()

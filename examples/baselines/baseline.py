@@ -25,6 +25,7 @@ from trl_latro.evaluation.generation import find_stop_strings
 from trl_latro.evaluation.results import Generation
 from trl_latro.rationale import find_stop
 from trl_latro.scripts.common import AnyMachine, TrainArguments, check_model, prepare
+from trl_latro.scripts.hub import SayFailedPushes, push_model
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
@@ -119,11 +120,17 @@ def train(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    if training_args.push_to_hub:
+        trainer.add_callback(SayFailedPushes(trainer))
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(output_dir)
+    trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with the card
     trainer.create_model_card(model_name=Path(output_dir).name)
     trainer.accelerator.print(f"Trained on {len(rows)} rows. Model saved to {output_dir}.")
-    trainer.accelerator.end_training()
+    try:
+        if training_args.push_to_hub:
+            push_model(trainer)
+    finally:
+        trainer.accelerator.end_training()
 
 
 def _answer(row: dict[str, Any], answer_template: str) -> str:

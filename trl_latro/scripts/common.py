@@ -14,7 +14,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
 from trl import ModelConfig
 
+from .hub import make_repository
 from .task_arguments import TaskArguments
+from .trackers import set_up_trackers
 
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ class AnyMachine:
     """
 
     if TYPE_CHECKING:
-        deepspeed: dict | str | None = None  # the config's own field
+        deepspeed: dict | str | None = None  # the config's own fields
+        hub_token: str | None = None
 
     use_cpu: bool = field(
         default=not HAS_GPU, metadata={"help": "Whether to run on CPU. Defaults to `True` without a GPU."}
@@ -60,6 +63,11 @@ class AnyMachine:
     )
 
     def __post_init__(self) -> None:
+        if self.hub_token is not None:
+            raise ValueError(
+                "hub_token would be written to training_args.bin, which is pushed with the model, and into the command "
+                "that trackers record. Leave it out and log in with `hf auth login` or set HF_TOKEN."
+            )
         if self.deepspeed and "LOCAL_RANK" not in os.environ:
             raise ValueError(
                 f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
@@ -151,24 +159,27 @@ def prepare(
     task_args: TrainArguments, training_args: TrainingArguments, model_args: ModelConfig
 ) -> tuple[str | None, PreTrainedTokenizerBase]:
     """
-    Find out where training starts, clear the output folder if asked to, load the tokenizer, and hand the model's settings
-    on to the trainer.
+    Find out where training starts, make the Hub's repository and clear the output folder if asked to, name the trackers'
+    run, load the tokenizer, and hand the model's settings on to the trainer.
 
     Returns:
         `tuple[str | None, PreTrainedTokenizerBase]`: the checkpoint to resume from, and the tokenizer.
 
     Raises:
-        `ValueError`: see [`find_checkpoint`].
+        `ValueError`: see [`find_checkpoint`] and [`make_repository`].
     """
     output_dir = str(training_args.output_dir)
     checkpoint = find_checkpoint(
         output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
     )
+    if training_args.push_to_hub and training_args.process_index == 0:
+        make_repository(training_args)
     if task_args.overwrite_output_dir:
         with training_args.main_process_first(local=False):
             if training_args.process_index == 0:
                 for old in Path(output_dir).glob("checkpoint-*"):
                     shutil.rmtree(old)
+    set_up_trackers(training_args, checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(
         model_args.model_name_or_path,
         revision=model_args.model_revision,

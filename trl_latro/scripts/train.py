@@ -10,8 +10,11 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
+from ..preemption import SaveOnSigterm
 from ..tasks.sources import HubSource
 from .common import AnyMachine, TrainArguments, check_model, prepare
+from .hub import SayFailedPushes, push_model
+from .trackers import reopen_trackio
 
 
 @dataclass
@@ -46,7 +49,8 @@ def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model
 
 def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
-    Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub.
+    Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub. On SIGTERM,
+    save a checkpoint after the update under way and end.
 
     Args:
         task_args ([`TrainArguments`]):
@@ -62,6 +66,7 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     checkpoint, tokenizer = prepare(task_args, training_args, model_args)
     train_dataset = task_args.load("train", tokenizer)
     eval_dataset = task_args.load("validation", tokenizer) if task_args.validation_size > 0 else None
+    preemption = SaveOnSigterm()
     trainer = LaTROTrainer(
         model=model_args.model_name_or_path,
         args=training_args,
@@ -69,21 +74,34 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
         grader=task.grader,
+        callbacks=[preemption],
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    if training_args.push_to_hub:
+        trainer.add_callback(SayFailedPushes(trainer))
     trainer.train(resume_from_checkpoint=checkpoint)
+    if preemption.stopped:
+        trainer.accelerator.print(
+            f"Ended by SIGTERM after update {trainer.state.global_step}, with a checkpoint. Continue with "
+            "--resume_from_checkpoint last."
+        )
+        trainer.accelerator.end_training()
+        return
 
     from_hub = task_args.dataset_path is None
     dataset_name = task.source.name if from_hub and isinstance(task.source, HubSource) else None
-    trainer.save_model(output_dir)
+    trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
     trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
     trainer.accelerator.print(f"Model saved to {output_dir}.")
     if eval_dataset is not None:
+        reopen_trackio(trainer)
         trainer.save_metrics("eval", trainer.evaluate())
-    if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=dataset_name)
-    trainer.accelerator.end_training()
+    try:
+        if training_args.push_to_hub:
+            push_model(trainer, dataset_name=dataset_name)
+    finally:
+        trainer.accelerator.end_training()
 
 
 def main(argv: list[str] | None = None, **defaults: Any) -> None:

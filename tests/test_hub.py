@@ -1,0 +1,156 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Pushes to a Hub on this machine: what lands there loads and generates, and a push that fails loses nothing."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cli_worker import Outcome, Run, run_all
+from hub_server import TOKEN, Hub, serve
+from test_examples import GSM8K_ROWS, arguments, last_state, write_rows
+from tiny import byte_level_tokenizer, save_model
+from trl_latro.scripts.train import make_parser
+
+
+FAILURES = {"fails-500": 500, "fails-401": 401, "fails-lost": "connection lost"}
+
+
+class Pushed(NamedTuple):
+    hub: Hub
+    folder: Path
+    outcomes: dict[str, Outcome]
+
+    def output_dir(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+    """Runs of two updates, each pushed to the repository of its name."""
+    folder = tmp_path_factory.mktemp("pushes")
+    model = save_model(byte_level_tokenizer(num_merges=60, chat=True), folder / "model")
+    write_rows(folder, GSM8K_ROWS)
+
+    def run(name: str, *more: str, **env: str) -> Run:
+        # The last of two values of an option counts
+        args = arguments(folder, model, "--output_dir", str(folder / name), "--push_to_hub", *more)
+        return Run(["train", "--task", "gsm8k", *args], env)
+
+    runs = {
+        "full": run("full", "--hub_private_repo", "true"),
+        "adapter": run("adapter", "--hub_strategy", "end", "--use_peft", "--lora_r", "2"),
+        "no-access": run("no-access", HF_TOKEN="hf_ofNobody"),
+        **{name: run(name) for name in FAILURES},
+    }
+    with serve(folder / "hub") as hub:
+        hub.failures = {f"ann/{name}": failure for name, failure in FAILURES.items()}
+        yield Pushed(hub, folder, run_all(runs, folder, hub.environment(folder / "home")))
+
+
+def written(model: torch.nn.Module, folder: Path) -> str:
+    """What a model writes after a prompt."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer("What is 1 + 2?", return_tensors="pt")
+    ids = model.generate(**prompt, max_new_tokens=8, do_sample=False)
+    assert ids.size(1) > prompt["input_ids"].size(1)
+    return tokenizer.decode(ids[0])
+
+
+@pytest.mark.slow
+def test_a_model_pushed_at_every_save_to_a_private_repository_loads_and_generates(pushed: Pushed) -> None:
+    status, output = pushed.outcomes["full"]
+    assert status == 0, output
+    assert pushed.hub.private["ann/full"]
+    *checkpoints, last = pushed.hub.commits["ann/full"]
+    assert checkpoints[0] == "Training in progress, step 1"  # the second is left out while the first is under way
+    assert last == "End of training" and "Model save" not in checkpoints
+
+    there, here = pushed.hub.files("ann/full"), pushed.output_dir("full")
+    assert written(AutoModelForCausalLM.from_pretrained(there), there)
+    trained, start = (load_file(path / "model.safetensors") for path in (there, pushed.folder / "model"))
+    assert any(not torch.equal(trained[name], start[name]) for name in start)
+    assert (there / "model.safetensors").read_bytes() == (here / "model.safetensors").read_bytes()
+    assert not list(there.glob("checkpoint-*"))
+    card = (there / "README.md").read_text()
+    assert "LaTRO" in card and "ann/full" in card
+    assert (there / "eval_results.json").is_file()
+
+
+@pytest.mark.slow
+def test_an_adapter_pushed_at_the_end_loads_and_generates(pushed: Pushed) -> None:
+    status, output = pushed.outcomes["adapter"]
+    assert status == 0, output
+    assert not pushed.hub.private["ann/adapter"]
+    assert pushed.hub.commits["ann/adapter"] == ["End of training"]
+    there = pushed.hub.files("ann/adapter")
+    assert not (there / "model.safetensors").exists()
+    assert written(AutoPeftModelForCausalLM.from_pretrained(there), there)
+    adapter = load_file(there / "adapter_model.safetensors")
+    assert any(weight.abs().max() > 0 for name, weight in adapter.items() if "lora_B" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_push_that_fails_loses_nothing_and_says_how_to_push_again(pushed: Pushed, name: str) -> None:
+    status, output = pushed.outcomes[name]
+    repo_id, here = f"ann/{name}", pushed.output_dir(name)
+    assert status == 1
+    assert "Traceback" not in output
+    assert f"A checkpoint could not be pushed to {repo_id}: " in output
+    assert pushed.hub.commits[repo_id] == []
+
+    # Trained, saved and evaluated all the same
+    assert last_state(here).global_step == 2
+    assert (here / "checkpoint-1" / "model.safetensors").is_file()
+    assert written(AutoModelForCausalLM.from_pretrained(here), here)
+    assert (here / "eval_results.json").is_file()
+
+    *_, sentence, command = output.strip().splitlines()
+    assert sentence.startswith(f"The training is done and saved in {here}, but the push to {repo_id} failed: ")
+    assert command.startswith(f"hf upload {repo_id} ")
+    failure = pushed.hub.failures.pop(repo_id)
+    assert isinstance(failure, str) or f"{failure} " in sentence
+    hf = [str(Path(sys.executable).with_name("hf")), *shlex.split(command)[1:]]
+    env = {**os.environ, **pushed.hub.environment(pushed.folder / "home")}
+    again = subprocess.run(hf, env=env, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    there = pushed.hub.files(repo_id)
+    kept = {path.name for path in here.iterdir() if not path.name.startswith(("_", "checkpoint-"))}
+    assert {path.name for path in there.iterdir()} == kept
+    assert written(AutoModelForCausalLM.from_pretrained(there), there)
+
+
+@pytest.mark.slow
+def test_a_hub_that_refuses_the_token_is_said_before_the_training(pushed: Pushed) -> None:
+    status, output = pushed.outcomes["no-access"]
+    assert status == 1
+    assert "Traceback" not in output
+    assert (
+        "trl-latro train: push_to_hub: the repository 'no-access' could not be made or found: Client error '401"
+        in output
+    )
+    assert "HF_TOKEN" in output.strip().splitlines()[-1]
+    assert not pushed.output_dir("no-access").exists()
+
+
+@pytest.mark.slow
+def test_the_token_is_nowhere_in_what_was_logged_saved_and_pushed(pushed: Pushed) -> None:
+    files = [path for path in pushed.folder.rglob("*") if path.is_file()]
+    assert {"training_args.bin", "full.log", "README.md"} <= {path.name for path in files}
+    assert not [path for path in files if TOKEN.encode() in path.read_bytes()]
+
+
+def test_a_token_among_the_arguments_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"hub_token would be written to training_args\.bin.*HF_TOKEN") as error:
+        make_parser().parse_args_and_config(["--output_dir", str(tmp_path), "--hub_token", TOKEN])
+    assert TOKEN not in str(error.value)
