@@ -46,6 +46,7 @@ def test_train_on_a_file_of_ones_own(tmp_path: Path) -> None:
     done = run("train", *own_data(tmp_path))
     assert done.returncode == 0, done.stderr
     assert f"Model saved to {tmp_path / 'run'}." in done.stdout
+    assert "2 prompts x 2 samples per update, 1 updates, 0.33 of an epoch (6 questions)" in done.stdout
     metrics = json.loads((tmp_path / "run" / "eval_results.json").read_text())
     assert {"eval_accuracy", "eval_maj@2", "eval_no_answer"} <= metrics.keys()
 
@@ -92,11 +93,11 @@ def test_the_template_is_the_tasks_unless_it_is_named(tmp_path: Path, monkeypatc
 def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["trl-latro"])
     cli.main()
-    assert "usage: trl-latro {train,evaluate}" in capsys.readouterr().out
+    assert "usage: trl-latro {train,evaluate,plan}" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["trl-latro", "serve"])
     with pytest.raises(SystemExit, match="there is no command 'serve', only"):
         cli.main()
-    for command in ("train", "evaluate"):
+    for command in ("train", "evaluate", "plan"):
         monkeypatch.setattr(sys, "argv", ["trl-latro", command, "--help"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

@@ -1,17 +1,18 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""The commands `trl-latro train` and `trl-latro evaluate`; `python -m trl_latro` is the same, for launchers."""
+"""The commands `trl-latro train`, `evaluate` and `plan`; `python -m trl_latro` is the same, for launchers."""
 
 import sys
 from collections.abc import Callable
 
 
-USAGE = """usage: trl-latro {train,evaluate} [--config FILE] [options]
+USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
 
   train     train a model with LaTRO on a task or on your own data
   evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals; compare two evaluations
+  plan      does a training fit? memory per GPU, prompts and tokens per update, without a GPU or weights
 
-`trl-latro train --help` and `trl-latro evaluate --help` list the options. Several processes:
+`trl-latro train --help` and so on list the options. Several processes:
   accelerate launch -m trl_latro train ...      deepspeed --module trl_latro train ...
 """
 
@@ -19,7 +20,11 @@ USAGE = """usage: trl-latro {train,evaluate} [--config FILE] [options]
 def main() -> None:
     """Entry point of the command line."""
     # The commands are imported when they are called: that takes seconds
-    commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {"train": _train, "evaluate": _evaluate}
+    commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "plan": _plan,
+    }
     # DeepSpeed's launcher puts --local_rank in front; the processes read it from their environment
     argv = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank")]
     if not argv or argv[0] in ("-h", "--help"):
@@ -42,5 +47,11 @@ def _train() -> Callable[[list[str]], None]:
 
 def _evaluate() -> Callable[[list[str]], None]:
     from .scripts.evaluate import main
+
+    return main
+
+
+def _plan() -> Callable[[list[str]], None]:
+    from .scripts.plan import main
 
     return main

@@ -10,6 +10,7 @@ from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
+from ..planning.budget import budget
 from ..preemption import SaveOnSigterm
 from ..tasks.sources import HubSource
 from .common import AnyMachine, TrainArguments, check_model, prepare
@@ -80,6 +81,7 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     )
     if training_args.push_to_hub:
         trainer.add_callback(SayFailedPushes(trainer))
+    trainer.accelerator.print(budget(training_args, len(train_dataset)))
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
         trainer.accelerator.print(

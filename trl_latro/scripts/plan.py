@@ -1,0 +1,251 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+"""`trl-latro plan`: does a training fit, and how much does it do? No weights are loaded, no GPU is needed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedConfig
+from trl import ModelConfig, TrlParser
+
+from ..checks import check_batch_of_prompts
+from ..evaluation.evaluator import find_max_positions
+from ..evaluation.generation import tokenize_prompts
+from ..latro_config import LaTROConfig
+from ..planning.budget import budget, count_samples
+from ..planning.memory import Machine, Memory, Rows, estimate_memory
+from ..planning.skeleton import build_skeleton, is_quantized, load_config
+from ..planning.zero import Zero, read_zero
+from .common import TrainArguments
+from .train import check_arguments
+
+
+GIB = 2**30
+GPUS = (24, 40, 48, 80, 141)  # GB of the cards that can be rented
+SPARE = 0.1  # share of a GPU left for CUDA's context, communication buffers and fragments
+ASSUMED_PROMPT, ASSUMED_ANSWER = 512, 16  # tokens
+
+
+@dataclass
+class PlanConfig(LaTROConfig):
+    """
+    [`LaTROConfig`] for a plan: the checks are those of a training on `num_nodes` x `num_gpus` processes, but nothing is
+    started.
+
+    Args:
+        num_gpus (`int`, *optional*):
+            GPUs per node. Defaults to 8 with DeepSpeed and to 1 without.
+        num_nodes (`int`, *optional*, defaults to `1`):
+            Nodes.
+        gpu_memory (`float`, *optional*):
+            Memory of a GPU in GiB. Without it the plan says which common GPUs are large enough.
+        max_prompt_length (`int`, *optional*):
+            Tokens of the longest prompt. Without it, the longest of the data where they are in a local file, else 512.
+    """
+
+    num_gpus: int | None = field(
+        default=None, metadata={"help": "GPUs per node. Defaults to 8 with DeepSpeed and to 1 without."}
+    )
+    num_nodes: int = field(default=1, metadata={"help": "Number of nodes."})
+    gpu_memory: float | None = field(
+        default=None,
+        metadata={"help": "Memory of a GPU in GiB. Without it the plan says which common GPUs are large enough."},
+    )
+    max_prompt_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens of the longest prompt. Without it, the longest of the data where they are in a local file, "
+            f"else {ASSUMED_PROMPT}."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        deepspeed: str | dict[str, Any] | None = self.__dict__["deepspeed"]
+        self.zero: Zero | None = read_zero(deepspeed) if deepspeed else None
+        self.deepspeed = None  # it would start processes
+        self.use_cpu = True  # bf16 is then accepted without a GPU
+        if self.num_gpus is None:
+            self.num_gpus = 1 if self.zero is None else 8
+        for name in ("num_gpus", "num_nodes", "gpu_memory", "max_prompt_length"):
+            value = self.__dict__[name]
+            if value is not None and value <= 0:
+                raise ValueError(f"--{name} is {value}, but must be more than 0.")
+        super().__post_init__()
+        # What asks whether there is DeepSpeed reads this
+        self.deepspeed_plugin = self.zero
+
+    @property
+    def world_size(self) -> int:
+        """Processes of the planned training, one per GPU."""
+        assert self.num_gpus is not None  # set above
+        return self.num_gpus * self.num_nodes
+
+
+def check_settings(args: PlanConfig, model_args: ModelConfig) -> None:
+    """
+    Raises:
+        `ValueError`: settings that cannot work together, or that have no estimate.
+    """
+    if is_quantized(model_args) and not model_args.use_peft:
+        raise ValueError("--load_in_4bit and --load_in_8bit need --use_peft: quantized weights cannot be trained.")
+    floating = ("bfloat16", "float16", "float32")
+    if is_quantized(model_args) and args.zero is not None and args.zero.stage == 3:
+        if model_args.load_in_8bit or model_args.bnb_4bit_quant_storage not in floating:
+            raise ValueError(
+                "Quantized weights with ZeRO-3: DeepSpeed shards weights of one type only. Use --load_in_4bit with "
+                "--bnb_4bit_quant_storage bfloat16, ZeRO stage 2, or no DeepSpeed."
+            )
+    if args.fsdp:
+        raise ValueError("--fsdp has no estimate here: plan knows one GPU, DDP and DeepSpeed's ZeRO.")
+    if args.zero is not None and not (args.bf16 or args.fp16):
+        raise ValueError("--deepspeed with --bf16 false: DeepSpeed's estimate is for 16-bit training.")
+
+
+def find_dataset(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -> tuple[Dataset | None, Any]:
+    """Training questions and tokenizer, where the questions are in a local file; `None` where they are not."""
+    if task_args.task is None or (task_args.dataset_path is None and not Path(task_args.task).exists()):
+        return None, None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_args.model_name_or_path,
+            revision=model_args.model_revision,
+            trust_remote_code=args.trust_remote_code,
+        )
+    except OSError as error:
+        raise ValueError(
+            f"--model_name_or_path {model_args.model_name_or_path!r}: no tokenizer can be loaded to count the tokens of "
+            f"the questions ({error}). Leave --task out to plan without them."
+        ) from error
+    return task_args.load("train", tokenizer), tokenizer
+
+
+def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> tuple[Rows, str]:
+    """Tokens of the longest prompt, rationale and answer, and where they come from."""
+    assert args.max_completion_length is not None  # its own check
+    if dataset is None:
+        prompt = args.max_prompt_length or ASSUMED_PROMPT
+        source = "--max_prompt_length" if args.max_prompt_length else "assumed, see --max_prompt_length"
+        return Rows(prompt, args.max_completion_length, ASSUMED_ANSWER), source
+    texts = [args.answer_separator + args.answer_template.replace("{answer}", text) for text in dataset["answer"]]
+    answer = 1 + max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])  # and the end token
+    if args.max_prompt_length:
+        return Rows(args.max_prompt_length, args.max_completion_length, answer), "--max_prompt_length"
+    prompt = max(len(ids) for ids in tokenize_prompts(tokenizer, list(dataset["prompt"])))
+    return Rows(prompt, args.max_completion_length, answer), "the longest of the training data"
+
+
+def check_positions(rows: Rows, source: str, config: PreTrainedConfig) -> None:
+    """
+    Raises:
+        `ValueError`: the longest row has more tokens than the model has positions.
+    """
+    max_positions = find_max_positions(config)
+    if max_positions is not None and sum(rows) > max_positions:
+        raise ValueError(
+            f"A prompt of {rows.prompt} tokens ({source}), a rationale of {rows.rationale} (--max_completion_length) and "
+            f"an answer of {rows.answer} need {sum(rows)} positions, but the model has {max_positions}."
+        )
+
+
+def gib(nbytes: float) -> str:
+    return f"{nbytes / GIB:8.2f}" if nbytes < 0.1 * GIB else f"{nbytes / GIB:8.1f}"
+
+
+def memory_table(memory: Memory) -> str:
+    """Items and sum, in GiB."""
+    fullest = max(memory.phases.values())
+    rows = [(name, nbytes, "") for name, nbytes in memory.states.items()]
+    rows += [
+        (name, nbytes, "" if nbytes == fullest else " (not at the same time)")
+        for name, nbytes in memory.phases.items()
+    ]
+    rows.append(("at the fullest moment", memory.total, ""))
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(f"  {name:{width}} {gib(nbytes)}{note}" for name, nbytes, note in rows)
+
+
+def verdict(total: int, args: PlanConfig) -> str:
+    """On which GPUs it fits."""
+    colocated = args.vllm_gpu_memory_utilization if args.use_vllm and args.vllm_mode == "colocate" else 0.0
+    usable = 1.0 - SPARE - colocated
+    kept = f"{SPARE:.0%} kept free" + (f", {colocated:.0%} for vLLM" if colocated else "")
+    if args.gpu_memory is not None:
+        fits = total <= usable * args.gpu_memory * GIB
+        return (
+            f"{'Fits' if fits else 'DOES NOT FIT'} into {args.gpu_memory:g} GiB: {total / GIB:.1f} of "
+            f"{usable * args.gpu_memory:.1f} GiB ({kept})."
+        )
+    large_enough = [size for size in GPUS if total <= usable * size * GIB]
+    if not large_enough:
+        return f"DOES NOT FIT on any GPU of up to {GPUS[-1]} GB ({kept})."
+    return f"Fits on GPUs of {', '.join(map(str, large_enough))} GB ({kept})."
+
+
+def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -> str:
+    """
+    Plan a training.
+
+    Args:
+        task_args ([`TrainArguments`]):
+            What to train on.
+        args ([`PlanConfig`]):
+            Arguments of the trainer, and the machine.
+        model_args ([`~trl.ModelConfig`]):
+            Model, precision, LoRA and quantization.
+
+    Returns:
+        `str`: the plan, some lines of text.
+
+    Raises:
+        `ValueError`: settings that cannot work.
+    """
+    check_arguments(task_args, args, model_args)
+    check_settings(args, model_args)
+    config = load_config(model_args, args.trust_remote_code)
+    dataset, tokenizer = find_dataset(task_args, args, model_args)
+    if dataset is not None:
+        check_batch_of_prompts(len(dataset), args.generation_batch_size // args.num_generations)
+    rows, source = measure_rows(args, dataset, tokenizer)
+    check_positions(rows, source, config)
+
+    sixteen_bit = None if args.zero is None else torch.bfloat16 if args.bf16 else torch.float16
+    model = build_skeleton(config, model_args, args.trust_remote_code, sixteen_bit)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert args.num_gpus is not None
+    memory = estimate_memory(model, args, model_args, Machine(args.num_gpus, args.num_nodes, args.zero), rows)
+
+    trained_share = "all trained" if trained == total else f"{trained:,} of them trained"
+    gpus = f"{args.num_gpus} GPU{'s' if args.num_gpus > 1 else ''}"
+    nodes = f"{args.num_nodes} nodes x " if args.num_nodes > 1 else ""
+    sharding = str(args.zero) if args.zero is not None else "nothing sharded"
+    lines = [
+        f"{model_args.model_name_or_path}: {total:,} parameters, {trained_share}",
+        f"{nodes}{gpus}, {sharding}",
+        f"Rows of {rows.prompt} (prompt: {source}) + {rows.rationale} (rationale) + {rows.answer} (answer) tokens",
+        budget(args, None if dataset is None else len(dataset)),
+        f"At most {count_samples(args) * sum(rows):,} tokens per update",
+        "",
+        "GiB per GPU, an estimate:",
+        memory_table(memory),
+    ]
+    if memory.host:
+        lines.append(f"Host memory per node, DeepSpeed's estimate: {memory.host / GIB:.0f} GiB")
+    if args.use_vllm and args.vllm_mode == "server":
+        lines.append("Rationales are sampled on vLLM's server, which has GPUs of its own.")
+    return "\n".join([*lines, verdict(memory.total, args)])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """
+    Print the plan of a training, from the arguments of `trl-latro train` and those of [`PlanConfig`].
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments; `None` takes those of the command line.
+    """
+    parser = TrlParser([TrainArguments, PlanConfig, ModelConfig])
+    print(plan(*parser.parse_args_and_config(argv)))
