@@ -70,6 +70,30 @@ def test_scores_are_those_of_completions_that_stopped_at_the_stop_string(tmp_pat
         torch.testing.assert_close(stopped[name], tensor, rtol=0, atol=0)
 
 
+def test_the_table_shows_the_whole_completion_and_its_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # so that rich does not break the texts
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120, chat=True)
+    rows = Dataset.from_list([{"prompt": [{"role": "user", "content": "6 * 7?"}], "answer": "42"}])
+    args = cpu_config(
+        str(tmp_path), beta=0.0, max_completion_length=LENGTH, per_device_eval_batch_size=4, log_completions=True
+    )
+    (prompt,) = tokenizer.apply_chat_template(
+        list(rows["prompt"]), add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    samples = [sample_ids(tokenizer, text, END) for text in ("The answer is 42.", "42.", "The answer is 4.", "")]
+    trainer = TrainerGivenCompletions(
+        tiny.tiny_model(tokenizer), args, rows, rows, processing_class=tokenizer, completions={tuple(prompt): samples}
+    )
+    trainer.evaluate()
+    table = trainer._logs["extra"]
+    assert list(table["correct"]) == ["yes", "no", "no", "no"]
+    assert list(table["extracted"]) == ["42", "", "4", ""]
+    assert trainer._logs["completion"][0] == [{"role": "assistant", "content": "The answer is 42."}]
+    assert "The answer is 42." in capsys.readouterr().out
+
+
 def test_training_grades_nothing(tmp_path: Path) -> None:
     def grader(extracted: str, row: dict[str, Any]) -> bool:
         raise AssertionError("training called the grader")

@@ -528,11 +528,15 @@ class LaTROTrainer(RLOOTrainer):
         }
         if mode == "eval":
             # The completion as a whole, and whether its answer is right
-            table["completion"] = self._tokenizer.batch_decode(self._completed_ids, skip_special_tokens=True)
+            texts = self._tokenizer.batch_decode(self._completed_ids, skip_special_tokens=True)
             grades = [
                 grade_completion(text, row, self.answer_template, self.grader) if rationale.finished else NO_ANSWER
-                for text, row, rationale in zip(table["completion"], inputs, rationales, strict=True)
+                for text, row, rationale in zip(texts, inputs, rationales, strict=True)
             ]
+            if is_conversational({"prompt": prompts[0]}):
+                table["completion"] = [[{"role": "assistant", "content": text}] for text in texts]
+            else:
+                table["completion"] = texts
             table["extracted"] = [grade.extracted or "" for grade in grades]
             table["correct"] = ["yes" if grade.correct else "no" for grade in grades]
             self._log_accuracy(grades, num_generations)
@@ -630,7 +634,7 @@ class LaTROTrainer(RLOOTrainer):
             logger.warning("%s. The update is left out.", message)
             return
         raise FloatingPointError(
-            f"{message}. Training ends before this update, and the checkpoints in {self.args.output_dir!r} are as they were. "
+            f"{message}. Training ends here, and the checkpoints in {self.args.output_dir!r} are as they were. "
             "Resume from one with a lower learning rate or in bf16 instead of fp16, without these prompts, or with "
             "`skip_nonfinite_updates=True`."
         )
