@@ -121,5 +121,4 @@ def sft_rows(
     if method == "sft_gold":
         return gold_rows(questions, ANSWER_TEMPLATE)
     evaluation = evaluate_model(task, model, tokenizer, questions, num_samples=SAMPLES, seed=seed)
-    rows = rejection_rows(questions, evaluation.generations, ANSWER_TEMPLATE)
-    return rows
+    return rejection_rows(questions, evaluation.generations, ANSWER_TEMPLATE)

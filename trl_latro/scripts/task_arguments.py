@@ -136,7 +136,8 @@ def find_grader(name: str | None) -> Grader:
     module_name, _, function_name = name.rpartition(".")
     if not module_name:
         raise ValueError(f"grader is {name!r}, but should be 'module.function', as in 'my_grading.is_right'.")
-    sys.path.insert(0, os.getcwd())
+    if os.getcwd() not in sys.path:  # the task is asked for several times
+        sys.path.insert(0, os.getcwd())
     module = importlib.import_module(module_name)
     if function_name not in vars(module):
         raise ValueError(f"grader is {name!r}, but the module {module_name!r} has no {function_name!r}.")
