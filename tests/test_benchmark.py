@@ -1,0 +1,173 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The benchmark's contenders compute the same update: without that, their times would say nothing."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import LlamaConfig, MistralConfig, Phi3Config, PreTrainedConfig, Qwen2Config, TrainerCallback
+
+from given import perturb
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from contenders import CONTENDERS, released  # noqa: E402
+from contenders.floor import Floor  # noqa: E402
+from meter import Meter  # noqa: E402
+from models import Case  # noqa: E402
+from rows import Lengths, count_tokens, draw_groups  # noqa: E402
+from shapes import SHAPES, Shape  # noqa: E402
+from tokenizer import STOP, build_tokenizer, filler_ids, stop_ids  # noqa: E402
+
+
+CPU = torch.device("cpu")
+MICRO_BATCH = 4
+
+
+def micro_case(folder: Path, config_class: type[PreTrainedConfig] = LlamaConfig, lora: bool = False) -> Case:
+    shape = Shape(config_class, 512, 32, 64, 2, 4, 2, dtype=torch.float32, gradient_checkpointing=False)
+    tokenizer = build_tokenizer(shape.vocab_size)
+    groups = draw_groups(tokenizer, prompts=2, num_generations=4, lengths=Lengths(prompt_tokens=9))
+    return Case(shape, tokenizer, groups, 500, MICRO_BATCH, beta=0.1, lora=lora, device=CPU, folder=folder)
+
+
+class Gradients(TrainerCallback):
+    """What a trainer is about to take a step with."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, torch.Tensor] = {}
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        self.seen = gradients(model)
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def first_gradient(name: str, case: Case, prepare: Callable[[Any], None] = lambda contender: None) -> dict:
+    """The gradient of a contender's first update, with the policy moved away from the reference beforehand."""
+    contender = CONTENDERS[name](case, Meter(CPU))
+    move_policy(contender.model)
+    prepare(contender)
+    seen = Gradients()
+    if isinstance(contender, Floor) or name == "released":
+        contender.policy.optimizer.register_step_pre_hook(
+            lambda optimizer, args, kwargs: seen.seen.update(gradients(contender.model))
+        )
+    else:
+        contender.trainer.add_callback(seen)
+    contender.run(1)
+    return seen.seen
+
+
+@torch.no_grad()
+def move_policy(model: nn.Module) -> None:
+    """Away from the reference, to the same place for all contenders: an adapter begins with random numbers."""
+    if isinstance(model, PeftModel):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.zero_()
+    perturb(model, seed=1)
+
+
+def advantages_of(case: Case) -> torch.Tensor:
+    """Those of the released formulation, in the order of the rows: the floor is given them."""
+    contender = CONTENDERS["released"](case, Meter(CPU))
+    move_policy(contender.model)
+    rows = contender.rows
+    with torch.no_grad():
+        rewards = released.answer_logps(contender.model, rows, case)
+        rewards -= case.beta * released.rationale_logps(contender.model, rows, case)
+        with contender.policy.as_reference() as reference:
+            rewards += case.beta * released.rationale_logps(reference, rows, case)
+    return released.leave_one_out(rewards, case.num_generations)
+
+
+@pytest.mark.parametrize(
+    "config_class, lora",
+    [(LlamaConfig, False), (LlamaConfig, True), (MistralConfig, False), (Phi3Config, False), (Qwen2Config, False)],
+)
+def test_all_contenders_have_the_same_gradient(
+    tmp_path: Path, config_class: type[PreTrainedConfig], lora: bool
+) -> None:
+    case = micro_case(tmp_path, config_class, lora)
+    advantages = advantages_of(case)
+    assert advantages.abs().min() > 1e-3
+
+    def give_advantages(contender: Any) -> None:
+        if isinstance(contender, Floor):
+            contender.advantages = advantages
+
+    all_gradients = {name: first_gradient(name, case, give_advantages) for name in CONTENDERS}
+    expected = all_gradients.pop("released")
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    assert largest > 1e-3
+    for name, gradient in all_gradients.items():
+        assert gradient.keys() == expected.keys(), name
+        for parameter in expected:
+            torch.testing.assert_close(
+                gradient[parameter],
+                expected[parameter],
+                rtol=1e-4,
+                atol=1e-5 * float(largest),
+                msg=lambda text, name=name, parameter=parameter: f"{name}, {parameter}: {text}",
+            )
+
+
+@pytest.mark.parametrize("name, count", [("floor_unshared", "row_tokens"), ("floor_shared", "shared_tokens")])
+def test_the_floor_runs_over_the_tokens_it_is_said_to(tmp_path: Path, name: str, count: str) -> None:
+    case = micro_case(tmp_path)
+    contender = CONTENDERS[name](case, Meter(CPU))
+    body, head = [], []
+    for model in (contender.model, contender.policy.reference):
+        model.get_input_embeddings().register_forward_hook(lambda module, args, out: body.append(args[0].numel()))
+        model.get_output_embeddings().register_forward_hook(lambda module, args, out: head.append(len(args[0])))
+    contender.run(1)
+    counts = count_tokens(case.groups)
+    assert counts["scored_tokens"] < counts["shared_tokens"] < counts["row_tokens"]
+    assert sum(body) == 2 * counts[count]  # the reference, and the policy with its backward
+    assert sum(head) == 2 * counts["scored_tokens"]
+
+
+def test_rows_are_those_of_the_tokenizer_and_their_lengths_those_of_gsm8k(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(2048)
+    assert len(tokenizer) == 2048
+    groups = draw_groups(tokenizer, prompts=300, num_generations=4, lengths=Lengths())
+    rationales = [rationale for group in groups for rationale in group.rationales]
+    assert 50 < fmean(len(group.prompt_ids) for group in groups) < 60
+    assert 71 < fmean(map(len, rationales)) < 79
+    assert all(len(group.prompt_ids) == len(group.prompt) for group in groups)
+    text = tokenizer.decode(rationales[0] + stop_ids(tokenizer))
+    assert text.startswith("~") and text.endswith(STOP)
+    assert groups[0].answer_ids[:3] == stop_ids(tokenizer) and groups[0].answer_ids[-1] == tokenizer.eos_token_id
+    assert set(rationales[0]) <= set(filler_ids(tokenizer))
+
+
+def test_what_is_varied_changes_nothing_else() -> None:
+    tokenizer = build_tokenizer(2048)
+    few = draw_groups(tokenizer, 2, 4, Lengths())
+    many = draw_groups(tokenizer, 2, 16, Lengths())
+    long = draw_groups(tokenizer, 2, 4, Lengths(stretch=4))
+    assert [group.prompt_ids for group in few] == [group.prompt_ids for group in many]
+    for index in range(2):
+        assert many[index].rationales[:4] == few[index].rationales
+        assert [len(z) for z in long[index].rationales] == [4 * len(z) for z in few[index].rationales]
+
+
+def test_the_shapes_are_those_of_the_models() -> None:
+    """Parameters in billions, as the models' cards have them."""
+    sizes = {"llama-3.1-8b": 8.03, "mistral-7b": 7.25, "phi-3.5-mini": 3.82, "qwen2.5-0.5b": 0.494}
+    for name, billions in sizes.items():
+        with torch.device("meta"):
+            from transformers import AutoModelForCausalLM
+
+            model = AutoModelForCausalLM.from_config(SHAPES[name].config(0, 1))
+        assert model.num_parameters() / 1e9 == pytest.approx(billions, rel=5e-3), name
