@@ -131,9 +131,7 @@ def memory(settings: Settings) -> dict[str, Any]:
     with make_case(settings) as case:
         result: dict[str, Any] = {"method": (CudaMemory if case.device.type == "cuda" else ProcessMemory).method}
         counts = result["counts"] = count_tokens(case.groups)
-    result["contenders"] = {
-        name: summarize(peaks(name, settings), counts) for name in settings.contenders
-    }
+    result["contenders"] = {name: summarize(peaks(name, settings), counts) for name in settings.contenders}
     result["samples"] = []
     for factor in (1, 4):
         more = replace(settings, num_generations=factor * settings.num_generations)

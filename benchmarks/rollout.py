@@ -22,7 +22,7 @@ from contenders import trainers
 from contenders.latro import config as latro_config
 from meter import Meter
 from models import Case, Policy, autocast
-from rows import LONGEST, RATIONALE_LENGTH
+from rows import RATIONALE_LENGTH
 from tokenizer import filler_ids, stop_ids
 from trl_latro import LaTROTrainer
 
@@ -124,10 +124,8 @@ class ReleasedRollout(Rollout):
         width = max(map(len, rows))
         pad = case.tokenizer.pad_token_id
         input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=case.device)
-        attention_mask = torch.tensor(
-            [[0] * (width - len(row)) + [1] * len(row) for row in rows], device=case.device
-        )
-        generation = GenerationConfig(max_new_tokens=LONGEST, do_sample=True, top_k=0, pad_token_id=pad)
+        attention_mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=case.device)
+        generation = GenerationConfig(max_new_tokens=case.longest_rationale, do_sample=True, top_k=0, pad_token_id=pad)
         model.generation_config = generation
         model.eval()  # no gradient checkpointing, which would do without the cache
         for _ in range(updates):

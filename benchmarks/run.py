@@ -48,7 +48,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender: %(default)s")
     parser.add_argument("--updates", type=int, default=2, help="counted per turn, after one warm-up: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result file")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.mode == "rollout" and args.rationale_tokens is not None:
+        parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
+    return args
 
 
 def main(arguments: list[str] | None = None) -> Path:

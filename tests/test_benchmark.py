@@ -1,8 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The benchmark's contenders compute the same update: without that, their times would say nothing."""
 
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,17 +13,27 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import LlamaConfig, MistralConfig, Phi3Config, PreTrainedConfig, Qwen2Config, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PreTrainedConfig,
+    Qwen2Config,
+    TrainerCallback,
+)
 
 from given import perturb
 
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import run  # noqa: E402
 from contenders import CONTENDERS, released  # noqa: E402
 from contenders.floor import Floor  # noqa: E402
-from meter import Meter  # noqa: E402
+from meter import Meter, ProcessMemory  # noqa: E402
 from models import Case  # noqa: E402
+from rollout import ROLLOUTS, Rollout, kept_tokens  # noqa: E402
 from rows import Lengths, count_tokens, draw_groups  # noqa: E402
 from shapes import SHAPES, Shape  # noqa: E402
 from tokenizer import STOP, build_tokenizer, filler_ids, stop_ids  # noqa: E402
@@ -167,7 +179,77 @@ def test_the_shapes_are_those_of_the_models() -> None:
     sizes = {"llama-3.1-8b": 8.03, "mistral-7b": 7.25, "phi-3.5-mini": 3.82, "qwen2.5-0.5b": 0.494}
     for name, billions in sizes.items():
         with torch.device("meta"):
-            from transformers import AutoModelForCausalLM
-
             model = AutoModelForCausalLM.from_config(SHAPES[name].config(0, 1))
         assert model.num_parameters() / 1e9 == pytest.approx(billions, rel=5e-3), name
+
+
+def test_the_model_that_counts_down_writes_lengths_like_gsm8k_s(tmp_path: Path) -> None:
+    case = micro_case(tmp_path)
+    case = replace(case, longest_rationale=250)
+    case = replace(case, shape=replace(case.shape, vocab_size=2048, layers=1))
+    tokenizer = build_tokenizer(2048)
+    groups = draw_groups(tokenizer, prompts=4, num_generations=16, lengths=Lengths())
+    case = replace(case, tokenizer=tokenizer, groups=groups, micro_batch=16)
+    lengths, counts = {}, {}
+    for name, rollout_class in ROLLOUTS.items():
+        meter = Meter(CPU)
+        contender = rollout_class(case, meter)
+        seen = record_completions(contender)
+        contender.run(1)
+        lengths[name] = [kept_tokens(ids, stop_ids(tokenizer)) for ids in seen]
+        counts[name] = contender.counts[0]
+        assert meter.updates[0]["seconds"]["rollout"] > 0
+        assert all(ids[:n][-3:] == stop_ids(tokenizer) for ids, n in zip(seen, lengths[name], strict=True))
+        assert 61 < fmean(lengths[name]) - 3 < 89  # 75, give or take three standard errors of 64 draws
+        assert counts[name]["kept"] == sum(lengths[name])
+    assert counts["released"]["decoded"] == 64 * 250
+    assert counts["rloo"]["decoded"] == 64 * (max(lengths["rloo"]) + 1)  # every row until the last has its end token
+    assert counts["ours"]["kept"] <= counts["ours"]["decoded"] <= 64 * max(lengths["ours"])
+
+
+def record_completions(contender: Rollout) -> list[list[int]]:
+    seen: list[list[int]] = []
+    count = contender.count
+
+    def counted(rule: Any, completions: list[list[int]]) -> None:
+        seen.extend(completions)
+        count(rule, completions)
+
+    contender.count = counted
+    return seen
+
+
+def test_modes_fill_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = Shape(LlamaConfig, 1024, 32, 64, 1, 4, 2, dtype=torch.float32, gradient_checkpointing=True)
+    monkeypatch.setattr(run, "SHAPES", {"micro": shape})
+    small = ["--shape", "micro", "--device", "cpu", "--generations", "4", "--rounds", "1", "--updates", "1"]
+    small += ["--output", str(tmp_path)]
+    results = {}
+    for mode in ("training", "rollout", "profile"):
+        path = run.main([*small, "--mode", mode])
+        assert path.name == f"micro-{mode}-cpu.json"
+        results[mode] = json.loads(path.read_text())
+    for name in CONTENDERS:
+        contender = results["training"]["contenders"][name]
+        assert len(contender["updates"]) == 1
+        (update,) = contender["updates"]
+        assert contender["median"]["total"] == update["seconds"]["scoring"] + update["seconds"]["training"]
+        assert min(update["seconds"][phase] for phase in ("scoring", "training")) > 0
+    assert results["training"]["versions"]["torch"] == torch.__version__
+    assert results["rollout"]["contenders"]["released"]["median"]["decoded_per_kept"] > 3
+    shares = [operation["share"] for operation in results["profile"]["operations"]]
+    assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
+
+
+def test_peak_memory_sees_a_tensor_that_lives_in_one_phase() -> None:
+    if sys.platform != "linux":
+        pytest.skip("peak memory on a CPU is read from Linux's /proc")
+    meter = Meter(CPU, ProcessMemory())
+    meter.start()
+    with meter.phase("scoring"):
+        torch.ones(50_000_000)  # 200 MB
+    torch.ones(10_000_000)  # 40 MB
+    meter.stop()
+    (update,) = meter.updates
+    assert 180e6 < update["peak"]["scoring"] - update["held"] < 230e6
+    assert 30e6 < update["peak"]["training"] - update["held"] < 80e6

@@ -71,9 +71,7 @@ def pack(rows: list[Row], share_prompt: bool) -> Packed:
             positions.append(len(row.prompt) + offset)
         pieces.append(Piece(start, len(ids), prefix))
     predicts, targets, row_of, is_rationale = (torch.tensor(column) for column in zip(*scored, strict=True))
-    return Packed(
-        torch.tensor([ids]), torch.tensor([positions]), pieces, predicts, targets, row_of, is_rationale
-    )
+    return Packed(torch.tensor([ids]), torch.tensor([positions]), pieces, predicts, targets, row_of, is_rationale)
 
 
 def attend_by_piece(

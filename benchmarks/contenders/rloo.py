@@ -42,9 +42,7 @@ class RLOOWithAnswerTerm(RLOOTrainer):
         texts = [" " + ANSWER_TEMPLATE.replace("{answer}", text) for text in answer]
         answer_ids = [[*ids, self._tokenizer.eos_token_id] for ids in self._tokenizer(texts)["input_ids"]]
         prompt_ids = self._tokenizer(prompts)["input_ids"]
-        rows = [
-            torch.tensor([*x, *z, *y]) for x, z, y in zip(prompt_ids, completion_ids, answer_ids, strict=True)
-        ]
+        rows = [torch.tensor([*x, *z, *y]) for x, z, y in zip(prompt_ids, completion_ids, answer_ids, strict=True)]
         answers = [torch.ones(len(ids), dtype=torch.long) for ids in answer_ids]
         masks = [torch.ones_like(row) for row in rows]
         padded = {

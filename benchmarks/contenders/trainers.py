@@ -79,6 +79,4 @@ def run(trainer: Trainer, updates: int) -> None:
 def given_rationales(case: Case, prompt_ids: list[list[int]], end: list[int]) -> list[list[int]]:
     """The completions of prompts that come K times each, one after the other, with `end` behind each rationale."""
     of_prompt = {tuple(group.prompt_ids): group.rationales for group in case.groups}
-    return [
-        [*rationale, *end] for ids in prompt_ids[:: case.num_generations] for rationale in of_prompt[tuple(ids)]
-    ]
+    return [[*rationale, *end] for ids in prompt_ids[:: case.num_generations] for rationale in of_prompt[tuple(ids)]]
