@@ -3,10 +3,12 @@
 
 import os
 import platform
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import transformers
 
 
 PACKAGES = ("trl_latro", "trl", "transformers", "torch", "accelerate", "peft")
@@ -32,3 +34,10 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def quiet() -> None:
+    """What the libraries say about loading and about their next version is not what is measured."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".* is deprecated and will be removed in v6", category=FutureWarning)

@@ -15,6 +15,7 @@ import torch
 from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flops
 
 from contenders import CONTENDERS
+from machine import quiet
 from meter import CudaMemory, Meter, ProcessMemory
 from models import Case
 from rollout import ROLLOUTS
@@ -151,6 +152,7 @@ def peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
 
 
 def process_peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
+    quiet()
     with make_case(settings) as case:
         return run_contender(name, case, Meter(case.device, ProcessMemory()), settings.updates)
 

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here needs the Hub
 
 import torch  # noqa: E402
-import transformers  # noqa: E402
 
 from contenders import CONTENDERS  # noqa: E402
-from machine import describe  # noqa: E402
+from machine import describe, quiet  # noqa: E402
 from modes import MODES, Settings  # noqa: E402
 from rows import Lengths  # noqa: E402
 from shapes import SHAPES, body_to_head  # noqa: E402
@@ -56,9 +54,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> Path:
     args = parse(arguments)
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".* is deprecated and will be removed in v6", category=FutureWarning)
+    quiet()
     shape, device = SHAPES[args.shape], torch.device(args.device)
     settings = Settings(
         shape=shape,

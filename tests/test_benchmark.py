@@ -28,6 +28,7 @@ from given import perturb
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import report  # noqa: E402
 import run  # noqa: E402
 from contenders import CONTENDERS, released  # noqa: E402
 from contenders.floor import Floor  # noqa: E402
@@ -253,3 +254,86 @@ def test_peak_memory_sees_a_tensor_that_lives_in_one_phase() -> None:
     (update,) = meter.updates
     assert 180e6 < update["peak"]["scoring"] - update["held"] < 230e6
     assert 30e6 < update["peak"]["training"] - update["held"] < 80e6
+
+
+def written_result(folder: Path, mode: str, **figures: Any) -> None:
+    settings = {"dtype": "float32", "gradient_checkpointing": False, "body_to_head": 16.0, "prompts": 1}
+    settings |= {"generations": 16, "micro_batch": 16, "prompt_tokens": None, "rationale_tokens": 75}
+    settings |= {"beta": 0.05, "lora": False}
+    result = {"shape": "tiny", "mode": mode, "device": "cpu", "date": "2026-01-01", "settings": settings}
+    result["machine"] = {"processor": "a processor", "threads": 2}
+    result["versions"] = {"torch": "2", "transformers": "5", "trl": "1"}
+    (folder / f"tiny-{mode}-cpu.json").write_text(json.dumps(result | figures))
+
+
+def with_seconds(**seconds: float) -> dict[str, Any]:
+    """Contenders whose scoring takes a quarter of their seconds."""
+    return {
+        name: {
+            "updates": [{}, {}],
+            "median": {
+                "scoring": total / 4,
+                "training": 3 * total / 4,
+                "total": total,
+                "tokens_per_second": 1200 / total,
+                "updates_per_hour": 3600 / total,
+            },
+        }
+        for name, total in seconds.items()
+    }
+
+
+def test_the_report_has_the_ratios(tmp_path: Path) -> None:
+    counts = {"samples": 16, "row_tokens": 1200, "shared_tokens": 900, "scored_tokens": 800}
+    written_result(
+        tmp_path, "training", counts=counts, contenders=with_seconds(released=9, rloo=8, ours=4, floor_shared=2)
+    )
+    points = [
+        {
+            "num_generations": k,
+            "stretch": stretch,
+            "counts": {"samples": k},
+            "contenders": with_seconds(ours=ours, floor_shared=floor),
+        }
+        for k, stretch, ours, floor in [(4, 1, 2, 1), (16, 1, 6, 4), (16, 4, 30, 16)]
+    ]
+    written_result(tmp_path, "scaling", points=points)
+    peaks = {"released": 10, "ours": 4}
+    written_result(
+        tmp_path,
+        "memory",
+        method="by hand",
+        counts=counts,
+        contenders={
+            name: {"median": {"peak_bytes": peak * report.GIB, "held_bytes": 2 * report.GIB}}
+            for name, peak in peaks.items()
+        },
+        samples=[
+            {
+                "samples": 16,
+                "micro_batch": 16,
+                "held": 2 * report.GIB,
+                "peak": {"scoring": 3 * report.GIB, "training": 4 * report.GIB},
+            }
+        ],
+    )
+    page = tmp_path / "speed.md"
+    page.write_text(f"Above.\n{report.BEGIN}\nold\n{report.END}\nBelow.\n")
+    report.main(tmp_path, tmp_path)
+    text = page.read_text()
+    assert text.startswith("Above.") and text.endswith("Below.\n") and "old" not in text
+    lines = {
+        "| (a) released formulation | 2.25 | 6.75 | 9.00 | 133 | 4.50 | 2.25 |",
+        "| (c) `LaTROTrainer` | 1.00 | 3.00 | 4.00 | 300 | 2.00 | 1.00 |",
+        "| 16 | x4 | 30.00 | 16.00 | 1 | 5.00 | 4.00 | 1.25 |",
+        "| (c) `LaTROTrainer` | 2.00 | 4.00 | 2.00 | 0.40 | 0.25 |",
+        "| 16 | 16 | 1.00 | 2.00 |",
+        "Not run on a GPU.",
+    }
+    assert lines <= set(text.splitlines())
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_docs_speed_has_the_marks_that_the_report_writes_between() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "speed.md").read_text()
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
