@@ -19,7 +19,7 @@ from machine import quiet
 from meter import CudaMemory, Meter, ProcessMemory
 from models import Case
 from rollout import ROLLOUTS
-from rows import Lengths, count_tokens, draw_groups
+from rows import MEAN_LENGTHS, Lengths, count_tokens, draw_groups
 from shapes import Shape
 from tokenizer import build_tokenizer
 
@@ -132,13 +132,16 @@ def memory(settings: Settings) -> dict[str, Any]:
     with make_case(settings) as case:
         result: dict[str, Any] = {"method": (CudaMemory if case.device.type == "cuda" else ProcessMemory).method}
         counts = result["counts"] = count_tokens(case.groups)
-    result["contenders"] = {name: summarize(peaks(name, settings), counts) for name in settings.contenders}
-    result["samples"] = []
-    for factor in (1, 4):
-        more = replace(settings, num_generations=factor * settings.num_generations)
-        (update,) = peaks("ours", replace(more, updates=1))
-        samples = settings.prompts * more.num_generations
-        result["samples"].append({"samples": samples, "micro_batch": settings.micro_batch, **update})
+    updates = {name: peaks(name, settings) for name in settings.contenders}
+    result["contenders"] = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
+    if "ours" in updates:
+        result["samples"] = []
+        for factor in (1, 4):
+            # All rows of one length: of more drawn ones the longest would be longer
+            at = replace(settings, num_generations=factor * settings.num_generations, lengths=MEAN_LENGTHS, updates=1)
+            (update,) = peaks("ours", at)
+            samples = at.prompts * at.num_generations
+            result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **update})
     return result
 
 

@@ -159,10 +159,11 @@ def memory_table(result: Result) -> str:
         (
             [str(point["samples"]), str(point["micro_batch"])]
             + [f"{(point['peak'][phase] - point['held']) / GIB:.2f}" for phase in ("scoring", "training")]
-            for point in result["samples"]
+            for point in result.get("samples", [])
         ),
     )
-    return f"{table(head, rows)}\n\nMemory: {result['method']}.\n\n{of_samples}"
+    note = "All rows of one length. Between the forwards of an update the gradients are held as well."
+    return f"{table(head, rows)}\n\nMemory: {result['method']}.\n\n{of_samples}\n\n{note}"
 
 
 def scaling_table(result: Result) -> str:

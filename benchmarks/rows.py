@@ -69,6 +69,9 @@ class Lengths:
         return self.stretch * (self.rationale_tokens or LONGEST)
 
 
+MEAN_LENGTHS = Lengths(prompt_tokens=55, rationale_tokens=75)
+
+
 def _draw(generator: random.Random, parameters: tuple[float, float]) -> int:
     return min(max(round(generator.lognormvariate(*parameters)), 1), LONGEST)
 
