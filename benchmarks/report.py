@@ -39,7 +39,7 @@ Result = dict[str, Any]
 def read(folder: Path) -> dict[str, list[Result]]:
     """Results by mode."""
     results: dict[str, list[Result]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.json"), key=lambda path: path.stem):
         result = json.loads(path.read_text()) | {"name": path.stem}
         results.setdefault(result["mode"], []).append(result)
     return results
@@ -92,8 +92,8 @@ def describe(result: Result) -> str:
         f"**{result['shape']}** (body {settings['body_to_head']:.1f} times the LM head, {settings['dtype']}"
         f"{', LoRA' if settings['lora'] else ''}"
         f"{', gradient checkpointing' if settings['gradient_checkpointing'] else ''}), "
-        f"{settings['prompts']} prompts x {settings['generations']} samples per update, "
-        f"{settings['micro_batch']} per forward, {lengths}, beta {settings['beta']:g}. {where}; "
+        f"prompts x samples per update: {settings['prompts']} x {settings['generations']}, "
+        f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}. {where}; "
         f"torch {versions['torch']}, transformers {versions['transformers']}, trl {versions['trl']}; {result['date']}."
     )
 
@@ -131,7 +131,7 @@ def training_table(result: Result) -> str:
     counts = result["counts"]
     updates = len(next(iter(result["contenders"].values()))["updates"])
     return table(head, rows) + (
-        f"\n\n{updates} updates each. An update has {counts['row_tokens']:,} tokens, {counts['shared_tokens']:,} with each "
+        f"\n\nUpdates measured: {updates} of each. An update has {counts['row_tokens']:,} tokens, {counts['shared_tokens']:,} with each "
         f"prompt once, of which {counts['scored_tokens']:,} are scored."
     )
 

@@ -33,7 +33,7 @@ def next_token_logits(tokenizer: PreTrainedTokenizerFast, longest: int) -> tuple
     drawn; and the logits of the draw, `(V,)`.
     """
     fillers, stop = filler_ids(tokenizer), stop_ids(tokenizer)
-    longest = min(longest, len(fillers))
+    longest = min(longest - len(stop) - 1, len(fillers))  # so that every rationale reaches its end
     follows = torch.full((len(tokenizer),), -1)
     for number in range(1, longest + 1):  # "~0" is the last filler: number tokens are left, itself included
         follows[fillers[number - 1]] = stop[0] if number == 1 else fillers[number - 2]

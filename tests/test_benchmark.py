@@ -186,7 +186,7 @@ def test_the_shapes_are_those_of_the_models() -> None:
 
 def test_the_model_that_counts_down_writes_lengths_like_gsm8k_s(tmp_path: Path) -> None:
     case = micro_case(tmp_path)
-    case = replace(case, longest_rationale=250)
+    case = replace(case, longest_rationale=150)
     case = replace(case, shape=replace(case.shape, vocab_size=2048, layers=1))
     tokenizer = build_tokenizer(2048)
     groups = draw_groups(tokenizer, prompts=4, num_generations=16, lengths=Lengths())
@@ -201,9 +201,9 @@ def test_the_model_that_counts_down_writes_lengths_like_gsm8k_s(tmp_path: Path) 
         counts[name] = contender.counts[0]
         assert meter.updates[0]["seconds"]["rollout"] > 0
         assert all(ids[:n][-3:] == stop_ids(tokenizer) for ids, n in zip(seen, lengths[name], strict=True))
-        assert 61 < fmean(lengths[name]) - 3 < 89  # 75, give or take three standard errors of 64 draws
+        assert 57 < fmean(lengths[name]) - 3 < 83  # 70 without those above 146, give or take three standard errors
         assert counts[name]["kept"] == sum(lengths[name])
-    assert counts["released"]["decoded"] == 64 * 250
+    assert counts["released"]["decoded"] == 64 * 150
     assert counts["rloo"]["decoded"] == 64 * (max(lengths["rloo"]) + 1)  # every row until the last has its end token
     assert counts["ours"]["kept"] <= counts["ours"]["decoded"] <= 64 * max(lengths["ours"])
 
@@ -226,8 +226,9 @@ def test_modes_fill_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     small = ["--shape", "micro", "--device", "cpu", "--generations", "4", "--rounds", "1", "--updates", "1"]
     small += ["--output", str(tmp_path)]
     results = {}
-    for mode in ("training", "rollout", "profile"):
-        path = run.main([*small, "--mode", mode])
+    modes = {"training": [], "rollout": ["--contenders", "rloo", "ours"], "profile": []}
+    for mode, options in modes.items():
+        path = run.main([*small, "--mode", mode, *options])
         assert path.name == f"micro-{mode}-cpu.json"
         results[mode] = json.loads(path.read_text())
     for name in CONTENDERS:
@@ -237,7 +238,7 @@ def test_modes_fill_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert contender["median"]["total"] == update["seconds"]["scoring"] + update["seconds"]["training"]
         assert min(update["seconds"][phase] for phase in ("scoring", "training")) > 0
     assert results["training"]["versions"]["torch"] == torch.__version__
-    assert results["rollout"]["contenders"]["released"]["median"]["decoded_per_kept"] > 3
+    assert results["rollout"]["contenders"]["ours"]["median"]["decoded_per_kept"] >= 1
     shares = [operation["share"] for operation in results["profile"]["operations"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
 

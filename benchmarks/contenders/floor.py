@@ -4,8 +4,8 @@
 where beta is not 0. Nothing is scored before: the advantages are given.
 
 The tokens of a micro-batch are one sequence without padding. All layers but attention work on single tokens, so they run
-over the whole sequence at once; attention runs row by row, on slices, so that no row sees another one and no mask or
-padding is computed. The LM head works on the positions whose next token is scored, and nowhere else.
+over the whole sequence at once; attention runs row by row, on slices, so that no row sees another one and nothing is
+computed for padding. The LM head works on the positions whose next token is scored, and nowhere else.
 
 `UnsharedFloor` has each row with its own prompt. `SharedFloor` has each prompt once per group and micro-batch: the keys and
 values of the prompt stand before those of each of its rows.

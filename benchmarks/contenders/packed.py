@@ -22,6 +22,7 @@ class Piece:
     start: int
     end: int
     prefix: slice | None = None
+    mask: Tensor | None = None  # (piece, prefix + piece) what they see, with a prefix; without one it is causal
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Packed:
     is_rationale: Tensor  # (S,)
 
     def to(self, device: torch.device) -> "Packed":
-        return replace(
-            self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        pieces = [piece if piece.mask is None else replace(piece, mask=piece.mask.to(device)) for piece in self.pieces]
+        return replace(self, pieces=pieces, **tensors)
 
 
 def pack(rows: list[Row], share_prompt: bool) -> Packed:
@@ -69,7 +70,11 @@ def pack(rows: list[Row], share_prompt: bool) -> Packed:
             before = len(ids)
             ids.append(token)
             positions.append(len(row.prompt) + offset)
-        pieces.append(Piece(start, len(ids), prefix))
+        mask = None
+        if prefix is not None:
+            length = len(ids) - start
+            mask = torch.ones(length, len(row.prompt) + length, dtype=torch.bool).tril(len(row.prompt))
+        pieces.append(Piece(start, len(ids), prefix, mask))
     predicts, targets, row_of, is_rationale = (torch.tensor(column) for column in zip(*scored, strict=True))
     return Packed(torch.tensor([ids]), torch.tensor([positions]), pieces, predicts, targets, row_of, is_rationale)
 
@@ -94,9 +99,7 @@ def attend_by_piece(
             continue
         k = torch.cat([key[:, :, piece.prefix], k], dim=2)
         v = torch.cat([value[:, :, piece.prefix], v], dim=2)
-        seen = torch.ones(q.size(2), k.size(2), dtype=torch.bool, device=q.device)
-        seen = seen.tril(k.size(2) - q.size(2))
-        outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scaling))
+        outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=piece.mask, scale=scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None  # (1, T, H, D)
 
 
