@@ -56,7 +56,7 @@ SHAPES = {
     "phi-3.5-mini": Shape(Phi3Config, 32064, 3072, 8192, 32, 32, 32),
     "qwen2.5-0.5b": Shape(Qwen2Config, 151936, 896, 4864, 24, 14, 2, tied=True),
     # For a laptop: a body that outweighs the LM head, as in a large model, and a vocabulary as large as Llama's
-    "tiny": Shape(LlamaConfig, 2048, 256, 1024, 8, 8, 4, **CPU),
+    "tiny": Shape(LlamaConfig, 2048, 256, 1024, 6, 8, 4, **CPU),
     "vocab128k": Shape(LlamaConfig, 128256, 64, 256, 2, 4, 2, **CPU),
 }
 
