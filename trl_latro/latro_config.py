@@ -51,6 +51,13 @@ class LaTROConfig(RLOOConfig):
             prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this update.
             Not with DeepSpeed, which updates by itself.
 
+        > Parameters that control the computation
+
+        share_prompts (`bool`, *optional*, defaults to `True`):
+            Whether the rationales of a prompt that are in one forward share the prompt, which is then computed once, in a
+            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2 and
+            Qwen3 with `sdpa` attention; others are computed in separate rows, and the log says so.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
     > - `num_generations`: Defaults to `16` instead of `2`.
@@ -127,6 +134,15 @@ class LaTROConfig(RLOOConfig):
         metadata={
             "help": "Whether to go on without an update whose rewards or gradient are NaN or infinite, instead of ending "
             "training. Not with DeepSpeed."
+        },
+    )
+
+    # Parameters that control the computation
+    share_prompts: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether the rationales of a prompt that are in one forward share the prompt, which is then computed "
+            "once. Where a model cannot, the log says so."
         },
     )
 
