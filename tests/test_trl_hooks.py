@@ -75,6 +75,7 @@ ATTRIBUTES = {
     "_buffered_inputs": "the samples that a generation batch has left",
     "generation_config": "what `generate` is called with",
     "ref_model": "the reference model",
+    "_dist": "whether weights are sharded",
     "beta": "the weight of the KL",
     "num_generations": "samples per prompt",
     "num_generations_eval": "samples per prompt in evaluation",

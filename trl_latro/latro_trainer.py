@@ -52,6 +52,7 @@ from .rationale import (
     find_stop,
     until_stop,
 )
+from .rollout import generate_until_done
 from .sampler import EpochSampler
 from .shared_prompt import enable_shared_prompts, share_prompts, why_not_shared
 
@@ -437,6 +438,16 @@ class LaTROTrainer(RLOOTrainer):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
+            if self._generates_until_done:
+                # Other processes may make more forwards, or less: the weights are here
+                return generate_until_done(
+                    unwrapped_model,
+                    input_ids,
+                    attention_mask,
+                    self._rationale_stop,
+                    self.generation_config,
+                    synced_gpus=False,
+                )
             output_ids = unwrapped_model.generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -444,6 +455,13 @@ class LaTROTrainer(RLOOTrainer):
                 stopping_criteria=StoppingCriteriaList([self._rationale_stop]),
             )
         return output_ids[:, input_ids.size(1) :].tolist()
+
+    @property
+    def _generates_until_done(self) -> bool:
+        """Whether rows that are done can be left out: not where all processes must make the same forwards."""
+        gathered = not self._dist.is_fsdp and (not self._dist.is_zero3 or self.args.ds3_gather_for_generation)
+        alone = self.accelerator.num_processes == 1 or gathered
+        return alone and not self.args.generation_kwargs and self.args.cache_implementation is None
 
     def _trim(self, ids: list[int]) -> list[int]:
         """Drop the padding after an end token or a stop string. A rationale without tokens keeps an end token."""
