@@ -54,7 +54,7 @@ from .rationale import (
 )
 from .rollout import generate_until_done
 from .sampler import EpochSampler
-from .shared_prompt import enable_shared_prompts, share_prompts, why_not_shared
+from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
 
 
 logger = logging.getLogger(__name__)
@@ -261,17 +261,22 @@ class LaTROTrainer(RLOOTrainer):
                 "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
             )
 
-    def _enable_shared_prompts(self) -> bool:
+    @property
+    def _policy(self) -> PreTrainedModel:
+        """The model without adapters around it."""
         model = self.accelerator.unwrap_model(self.model)
-        policy = model.get_base_model() if isinstance(model, PeftModel) else model
-        reason = why_not_shared(policy)
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def _enable_shared_prompts(self) -> bool:
+        reason = why_not_shared(self._policy)
+        model = self.accelerator.unwrap_model(self.model)
         if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
             reason = "the adapter puts tokens of its own in front of each row"
         if reason is not None:
             if self.accelerator.is_main_process:
                 logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
             return False
-        enable_shared_prompts(policy)
+        enable_shared_prompts(self._policy)
         if self.ref_model is not None:
             enable_shared_prompts(self.accelerator.unwrap_model(self.ref_model))
         return True
@@ -380,7 +385,10 @@ class LaTROTrainer(RLOOTrainer):
         """Sample; where `_answer_room` is not 0, so many tokens beyond the end of the rationale."""
         # vLLM gets the stop strings from the config. Continuous batching of transformers 5.23 has none: it decodes on
         # to the end token, and the cut drops what follows the stop string.
-        if self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
+        if self.use_transformers_continuous_batching and self._shares_prompts:
+            with disabled_shared_prompts(self._policy):
+                sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+        elif self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
             sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
         else:
             sampled_ids = self._generate_until_stop(prompt_ids)

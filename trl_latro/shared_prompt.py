@@ -10,6 +10,8 @@ them has another token to predict from it.
 All layers but attention work on single tokens. Attention is transformers' `sdpa`, on prompts and on segments.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,3 +202,13 @@ def why_not_shared(model: PreTrainedModel) -> str | None:
 def enable_shared_prompts(model: PreTrainedModel) -> None:
     """Let a model of [`MODEL_CLASSES`] take the sequences of [`share_prompts`] too."""
     model.set_attn_implementation(_ATTENTION)
+
+
+@contextmanager
+def disabled_shared_prompts(model: PreTrainedModel) -> Iterator[None]:
+    """Within, the model has the attention again that transformers knows by its name."""
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(_ATTENTION)
