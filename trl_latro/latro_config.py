@@ -137,6 +137,9 @@ class LaTROConfig(RLOOConfig):
                 "mean reward of the others of its prompt. Set it to 2 or more (the paper uses 16)."
             )
         super().__post_init__()
+        if self.hub_token is not None:  # type: ignore[has-type]
+            # With the end of a line it would be no header of HTTP, and stand in the error that says so
+            self.hub_token = self.hub_token.strip()  # type: ignore[has-type]
         self._check_sampling()
         if self.max_completion_length is None or self.max_completion_length < 1:
             raise ValueError(
