@@ -323,6 +323,8 @@ class LaTROTrainer(RLOOTrainer):
         """
         if not self.args.push_to_hub:
             self.save_model(_internal_call=True)  # the parent makes the repository before it saves
+        if token is not None:
+            token = token.strip()  # as `LaTROConfig` does
         with saying_how_to_push_again(self, revision, private):
             return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
 
