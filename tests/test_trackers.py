@@ -32,6 +32,8 @@ def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    wandb.finish()
+    wandb.teardown()
     yield
     wandb.finish()
     wandb.teardown()
