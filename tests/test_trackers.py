@@ -82,6 +82,13 @@ def test_a_run_that_the_user_has_opened_is_that_of_the_training(tmp_path: Path, 
     wandb.finish()
     begin_training(tmp_path, True)
     assert wandb.run.id == "opened"
+    wandb.finish()
+
+    another = wandb.init(id="another", project="mine")
+    trainer = make_trainer(tmp_path)
+    trainer.tracker_run.begin_evaluation(trainer)
+    trainer.tracker_run.begin_training(trainer, True)
+    assert wandb.run is another
 
 
 def test_without_a_tracker_nothing_is_written(tmp_path: Path, own_wandb: None) -> None:

@@ -29,6 +29,7 @@ class TrackerRun:
     def __init__(self, args: TrainingArguments):
         self.args = args
         self.id: str | None = None
+        self._opened: str | None = None  # the run of wandb that is not the user's
         in_a_space = args.trackio_space_id is not None or "TRACKIO_SPACE_ID" in os.environ
         if args.trackio_static_space_id is None and not in_a_space:
             # `None` publishes the logs of a local trackio, completions too, whenever the model is pushed: in a public
@@ -81,26 +82,27 @@ class TrackerRun:
         if self.args.run_name in (None, f"{prefix}-{before}"):
             self.args.run_name = f"{prefix}-{run_id}"
         for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, WandbCallback) and self._open_wandb(before):
+            if isinstance(callback, WandbCallback) and self._open_wandb(moves=before not in (None, run_id)):
                 callback.setup(self.args, trainer.state, trainer.model)
             if isinstance(callback, TrackioCallback) and self._trackio_is_elsewhere():
                 callback.setup(self.args, trainer.state, trainer.model)
 
-    def _open_wandb(self, before: str | None) -> bool:
+    def _open_wandb(self, moves: bool) -> bool:
         import wandb
 
-        if wandb.run is not None and wandb.run.id == before != self.id:
+        if moves and wandb.run is not None and wandb.run.id == self._opened:
             wandb.finish()  # an evaluation before a resumed training
         if wandb.run is not None:
             return False
         # As the callback would, but with the id. wandb does not read WANDB_RUN_ID again after `wandb.login()`, and to set it
         # would give the id to other trainers of this process.
-        wandb.init(
+        run = wandb.init(
             project=os.getenv("WANDB_PROJECT", "huggingface"),
             name=self.args.run_name,
             id=None if "WANDB_RUN_ID" in os.environ else self.id,
             resume=None if "WANDB_RESUME" in os.environ else "allow",
         )
+        self._opened = run.id
         return True
 
     def _trackio_is_elsewhere(self) -> bool:
