@@ -61,6 +61,17 @@ SIGNATURES = {
     "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
     "log": ["self", "logs", "start_time"],
     "_get_grad_norm": ["self", "model", "grad_norm"],
+    "train": ["self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"],
+    "evaluation_loop": [
+        "self",
+        "dataloader",
+        "description",
+        "prediction_loss_only",
+        "ignore_keys",
+        "metric_key_prefix",
+    ],
+    "push_to_hub": ["self", "commit_message", "blocking", "token", "revision", "private", "kwargs"],
+    "save_model": ["self", "output_dir", "_internal_call"],
     "_save_rng_state": ["self", "output_dir"],
     "_load_rng_state": ["self", "checkpoint"],
 }

@@ -91,6 +91,11 @@ class LaTROConfig(RLOOConfig):
         metadata={"help": "Whether to disable dropout in the model. With dropout the rewards are noisy."},
     )
 
+    # `repr` of a dataclass would show it
+    hub_token: str | None = field(
+        default=None, repr=False, metadata={"help": "The token to use to push to the Model Hub."}
+    )
+
     # Parameters that control the rationale and the answer
     answer_template: str = field(
         default="The answer is {answer}.",
@@ -153,6 +158,9 @@ class LaTROConfig(RLOOConfig):
                 "mean reward of the others of its prompt. Set it to 2 or more (the paper uses 16)."
             )
         super().__post_init__()
+        if self.hub_token is not None:
+            # With the end of a line it would be no header of HTTP, and stand in the error that says so
+            self.hub_token = self.hub_token.strip()
         self._check_sampling()
         if self.max_completion_length is None or self.max_completion_length < 1:
             raise ValueError(

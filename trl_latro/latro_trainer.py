@@ -16,6 +16,7 @@ from accelerate.utils import gather, gather_object, pad_across_processes
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import (
     AutoProcessor,
     BitsAndBytesConfig,
@@ -24,6 +25,7 @@ from transformers import (
     StoppingCriteriaList,
     TrainerCallback,
 )
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import RLOOTrainer, is_conversational
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
@@ -42,6 +44,7 @@ from .checks import (
 from .end_of_turn import find_end_of_turn
 from .evaluation.generation import find_answer_room
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion, majority_accuracy
+from .hub import SayFailedPushes, make_repository, saying_how_to_push_again
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
 from .rationale import (
@@ -55,6 +58,7 @@ from .rationale import (
 from .rollout import generate_until_done
 from .sampler import EpochSampler
 from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
+from .trackers import TrackerRun
 
 
 logger = logging.getLogger(__name__)
@@ -204,6 +208,8 @@ class LaTROTrainer(RLOOTrainer):
         datasets = self._named_datasets(train_dataset, eval_dataset)
         for name, dataset in datasets.items():
             check_dataset(dataset, name, processing_class)
+        if args.push_to_hub and args.process_index == 0:
+            make_repository(args)
 
         super().__init__(
             model=model,
@@ -218,6 +224,9 @@ class LaTROTrainer(RLOOTrainer):
             peft_config=peft_config,
         )
 
+        self.tracker_run = TrackerRun(args)
+        if args.push_to_hub:
+            self.add_callback(SayFailedPushes(self))
         self.answer_template = args.answer_template
         self.answer_separator = args.answer_separator
         self.stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
@@ -316,6 +325,52 @@ class LaTROTrainer(RLOOTrainer):
             shuffle=parent.shuffle,
             seed=parent.seed,
         )
+
+    # ---- trackers and the Hub ----
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """As the parent's, in the trackers' run of the training that is resumed."""
+        self.tracker_run.begin_training(self, resumed=bool(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As the parent's, also outside of the training, where no tracker has a run open."""
+        self.tracker_run.begin_evaluation(self)
+        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        As the parent's.
+
+        Raises:
+            [`~trl_latro.hub.PushError`]: the push failed; the message says how to push again.
+        """
+        if not self.args.push_to_hub:
+            self.save_model(_internal_call=True)  # the parent makes the repository before it saves
+        if token is not None:
+            token = token.strip()  # as `LaTROConfig` does
+        with saying_how_to_push_again(self, revision, private):
+            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
 
     # ---- checkpoints ----
 

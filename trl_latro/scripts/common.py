@@ -14,9 +14,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
 from trl import ModelConfig
 
-from .hub import make_repository
+from ..hub import make_repository
 from .task_arguments import TaskArguments
-from .trackers import set_up_trackers
 
 
 logger = logging.getLogger(__name__)
@@ -159,8 +158,8 @@ def prepare(
     task_args: TrainArguments, training_args: TrainingArguments, model_args: ModelConfig
 ) -> tuple[str | None, PreTrainedTokenizerBase]:
     """
-    Find out where training starts, make the Hub's repository and clear the output folder if asked to, name the trackers'
-    run, load the tokenizer, and hand the model's settings on to the trainer.
+    Find out where training starts, make the Hub's repository and clear the output folder if asked to, load the tokenizer,
+    and hand the model's settings on to the trainer.
 
     Returns:
         `tuple[str | None, PreTrainedTokenizerBase]`: the checkpoint to resume from, and the tokenizer.
@@ -179,7 +178,6 @@ def prepare(
             if training_args.process_index == 0:
                 for old in Path(output_dir).glob("checkpoint-*"):
                     shutil.rmtree(old)
-    set_up_trackers(training_args, checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(
         model_args.model_name_or_path,
         revision=model_args.model_revision,

@@ -14,8 +14,7 @@ from ..planning.budget import budget
 from ..preemption import SaveOnSigterm
 from ..tasks.sources import HubSource
 from .common import AnyMachine, TrainArguments, check_model, prepare
-from .hub import SayFailedPushes, push_model
-from .trackers import reopen_trackio
+from .hub import last_push
 
 
 @dataclass
@@ -79,8 +78,6 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    if training_args.push_to_hub:
-        trainer.add_callback(SayFailedPushes(trainer))
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
@@ -97,11 +94,11 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
     trainer.accelerator.print(f"Model saved to {output_dir}.")
     if eval_dataset is not None:
-        reopen_trackio(trainer)
         trainer.save_metrics("eval", trainer.evaluate())
     try:
         if training_args.push_to_hub:
-            push_model(trainer, dataset_name=dataset_name)
+            with last_push(trainer):
+                trainer.push_to_hub(dataset_name=dataset_name)
     finally:
         trainer.accelerator.end_training()
 
