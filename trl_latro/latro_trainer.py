@@ -322,7 +322,9 @@ class LaTROTrainer(RLOOTrainer):
                 path.name,
             )
             return
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        device = self.accelerator.device
+        # torch cannot load to an indexed "cpu:0", which the processes of a CPU run have
+        state = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
         self._metrics["train"].update(state["metrics"])
