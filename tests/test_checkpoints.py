@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import tiny
+from disks import mounted
 from given import cpu_config, snapshot
 from trl_latro import LaTROTrainer
-from trl_latro.checkpoints import OutputDirError, is_whole, resolve_checkpoint
+from trl_latro.checkpoints import OutputDirError, check_writable, is_whole, resolve_checkpoint
 from trl_latro.scripts.train import main
 
 
@@ -72,7 +73,9 @@ def test_without_a_whole_checkpoint_the_trainer_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{str(tmp_path)!r} holds no checkpoint"):
         trainer.train(resume_from_checkpoint=True)
     (tmp_path / "checkpoint-1").mkdir()
-    with pytest.raises(ValueError, match="holds no whole checkpoint, checkpoint-1 was cut short. Leave it out to start"):
+    with pytest.raises(
+        ValueError, match="holds no whole checkpoint, checkpoint-1 was cut short. Leave it out to start"
+    ):
         trainer.train(resume_from_checkpoint=True)
     with pytest.raises(ValueError, match="checkpoint-1' is not a complete checkpoint"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
@@ -100,7 +103,10 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_other(tmp_path: Path) -> N
 def test_a_checkpoint_that_is_written_over_does_not_pass_for_whole(tmp_path: Path) -> None:
     make_trainer(tmp_path).train()
     again = make_trainer(tmp_path)
-    with files_of_at_most(100_000), pytest.raises(OutputDirError, match="checkpoint-3 could not be .* is checkpoint-2"):
+    with (
+        files_of_at_most(100_000),
+        pytest.raises(OutputDirError, match="checkpoint-3 could not be .* is checkpoint-2"),
+    ):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert not is_whole(tmp_path / "checkpoint-3")
     assert resolve_checkpoint(tmp_path, True) == str(tmp_path / "checkpoint-2")
@@ -118,3 +124,10 @@ def test_an_unwritable_folder_is_refused_before_the_model_loads(tmp_path: Path) 
     arguments = ["--task", str(tmp_path / "train.jsonl"), "--model_name_or_path", model, "--report_to", "none"]
     with pytest.raises(OutputDirError, match=message):
         main([*arguments, "--output_dir", str(output_dir), "--validation_size", "0"])
+
+
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro") as disk:
+        for output_dir in (disk, disk / "run"):
+            with pytest.raises(OutputDirError, match="cannot be written to: Read-only file system"):
+                check_writable(output_dir)

@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A rank of a training is killed, and the resumed training is the one that was not killed."""
+"""A rank of a training is killed, or the disk gets full: the resumed training is the one that was not stopped."""
 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from disks import mounted
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.checkpoints import is_whole
 
@@ -63,8 +65,10 @@ def settings(folder: Path) -> list[str]:
     return [text for name, value in args.items() for text in (f"--{name}", str(value))]
 
 
-def start(launcher: list[str], args: list[str], folder: Path, kill: str = "") -> subprocess.Popen:
-    """Start two ranks, their output in `folder/log`; see `killed_worker.py` about `kill`."""
+def start(
+    launcher: list[str], args: list[str], folder: Path, kill: str = "", cwd: Path | None = None
+) -> subprocess.Popen:
+    """Start two ranks in `cwd` or `folder`, their output in `folder/log`; see `killed_worker.py` about `kill`."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -75,7 +79,7 @@ def start(launcher: list[str], args: list[str], folder: Path, kill: str = "") ->
         command = [part.format(port=port) for part in launcher]
         return subprocess.Popen(
             [*command, str(WORKER), "train", *args],
-            cwd=folder,
+            cwd=cwd or folder,
             env={**os.environ, **env},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -108,7 +112,9 @@ def outcome(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             del entry[name]
     parameters = {}
     for folder in (run, run / f"checkpoint-{UPDATES}"):
-        parameters |= {f"{folder.name} {name}": value for name, value in load_file(folder / "model.safetensors").items()}
+        parameters |= {
+            f"{folder.name} {name}": value for name, value in load_file(folder / "model.safetensors").items()
+        }
     return state, parameters
 
 
@@ -165,7 +171,28 @@ def test_two_deepspeed_ranks_killed(tmp_path: Path, stage: int) -> None:
     zero = config["zero_optimization"]
     config["zero_optimization"] = zero | {"stage": stage}
     (tmp_path / "zero.json").write_text(json.dumps(config))
-    shard = {3: "zero_pp_rank_1_mp_rank_00_optim_states.pt", 2: "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"}[stage]
+    shard = {3: "zero_pp_rank_1_mp_rank_00_optim_states.pt", 2: "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"}[
+        stage
+    ]
     kills = [f"1:checkpoint-6/global_step6/{shard}"]
     more = ["--deepspeed", str(tmp_path / "zero.json")]
     check_killed_is_unkilled(DEEPSPEED, more, tmp_path, kills, random_kill=stage == 3)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_two_ranks_with_one_sentence(tmp_path: Path) -> None:
+    args = settings(tmp_path)
+    with mounted(tmp_path / "disk", "size=2m") as disk:
+        (disk / "filler").write_bytes(b"0" * 1_300_000)  # leaves room for two checkpoints of 300 KB
+        output = finish(start(TORCHRUN, args, disk.parent, cwd=disk), disk.parent, killed=True)
+        said = (
+            r"^trl-latro train: run/checkpoint-6 could not be written to its end, with 0 MiB free on its disk: .*\. "
+        )
+        said += r"The earlier checkpoints are whole, the last is checkpoint-4: make room and continue with "
+        assert re.search(said + r"resume_from_checkpoint='run/checkpoint-4'\.$", output, re.MULTILINE), output
+        assert [is_whole(disk / "run" / f"checkpoint-{step}") for step in (2, 4, 6)] == [True, True, False]
+        (disk / "filler").unlink()
+        args += ["--resume_from_checkpoint", "last"]
+        finish(start(TORCHRUN, args, disk.parent, cwd=disk), disk.parent, killed=False)
+        state, _ = outcome(disk / "run")
+    assert [entry["step"] for entry in state["log_history"] if "loss" in entry] == list(range(1, UPDATES + 1))

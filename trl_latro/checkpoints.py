@@ -68,7 +68,9 @@ def resolve_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | Pat
             return str(checkpoint)
         logger.warning("%s was cut short while it was written, it is passed over.", checkpoint)
     found = f"no whole checkpoint, {checkpoints[0].name} was cut short" if checkpoints else "no checkpoint"
-    raise ValueError(f"resume_from_checkpoint={resume_from_checkpoint}: {str(output_dir)!r} holds {found}. Leave it out to start anew.")
+    raise ValueError(
+        f"resume_from_checkpoint={resume_from_checkpoint}: {str(output_dir)!r} holds {found}. Leave it out to start anew."
+    )
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
