@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     measure = Measure()
     args = cpu_config(
         str(folder / "run"),
-        max_completion_length=8,
+        max_completion_length=4,
         num_generations=2,
         per_device_train_batch_size=4,
         per_device_eval_batch_size=4,

@@ -98,24 +98,25 @@ def kill_rank_1(process: subprocess.Popen, folder: Path, update: int) -> None:
     """Wait for an update's line of the log, and kill the rank somewhere in the next one."""
     while (folder / "log").read_text().count("{'loss'") < update:
         assert process.poll() is None, (folder / "log").read_text()
-        time.sleep(0.005)
+        time.sleep(0.02)
     ranks = psutil.Process(process.pid).children(recursive=True)
     (rank,) = [child for child in ranks if child.environ().get("RANK") == "1"]
     rank.send_signal(signal.SIGKILL)
 
 
 def outcome(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The last state without times, and the parameters of the last update and of the best one."""
+    """The last state without times, the parameters of the last update and of the best one, and the random states."""
     state = json.loads((run / f"checkpoint-{UPDATES}" / "trainer_state.json").read_text())
     for entry in state["log_history"]:
         for name in [name for name in entry if "time" in name or "per_second" in name]:
             del entry[name]
-    parameters = {}
+    tensors = {}
     for folder in (run, run / f"checkpoint-{UPDATES}"):
-        parameters |= {
-            f"{folder.name} {name}": value for name, value in load_file(folder / "model.safetensors").items()
-        }
-    return state, parameters
+        tensors |= {f"{folder.name} {name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    for rank in range(2):
+        random_states = torch.load(run / f"checkpoint-{UPDATES}" / f"rng_state_{rank}.pth", weights_only=False)
+        tensors |= {f"random state {rank}": random_states["cpu"]}
+    return state, tensors
 
 
 def check_killed_is_unkilled(
@@ -126,7 +127,7 @@ def check_killed_is_unkilled(
     unkilled.mkdir()
     killed.mkdir()
     finish(start(launcher, args, unkilled), unkilled, killed=False)
-    state, parameters = outcome(unkilled / "run")
+    state, tensors = outcome(unkilled / "run")
     assert len(state["log_history"]) == UPDATES + UPDATES // 2
     assert state["best_model_checkpoint"] in {f"run/checkpoint-{step}" for step in range(2, UPDATES + 1, 2)}
 
@@ -148,11 +149,11 @@ def check_killed_is_unkilled(
             cut_short = Path("run") / kill.removeprefix("0:").removeprefix("1:").split("/")[0]
             assert (killed / cut_short).is_dir() and not is_whole(killed / cut_short)
 
-    killed_state, killed_parameters = outcome(killed / "run")
+    killed_state, killed_tensors = outcome(killed / "run")
     assert killed_state == state
-    assert killed_parameters.keys() == parameters.keys()
-    for name, parameter in parameters.items():
-        torch.testing.assert_close(killed_parameters[name], parameter, rtol=0, atol=0)
+    assert killed_tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(killed_tensors[name], tensor, rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -188,7 +189,7 @@ def test_a_full_disk_ends_two_ranks_with_one_sentence(tmp_path: Path) -> None:
         said = (
             r"^trl-latro train: run/checkpoint-6 could not be written to its end, with 0 MiB free on its disk: .*\. "
         )
-        said += r"The earlier checkpoints are whole, the last is checkpoint-4: make room and continue with "
+        said += r"The earlier checkpoints are whole: once the cause is gone, continue from the last with "
         assert re.search(said + r"resume_from_checkpoint='run/checkpoint-4'\.$", output, re.MULTILINE), output
         assert [is_whole(disk / "run" / f"checkpoint-{step}") for step in (2, 4, 6)] == [True, True, False]
         (disk / "filler").unlink()

@@ -106,8 +106,8 @@ def say_failed_write(path: Path) -> Iterator[None]:
             What is written within: a checkpoint of `output_dir`, or `output_dir` for the model.
 
     Raises:
-        `OutputDirError`: in place of the errors of `open`, safetensors and torch, of which the latter two do not name a
-        file, and torch not even the reason.
+        `OutputDirError`: in place of the errors of `open`, safetensors and torch, of which none names the file and torch's
+        not the reason; also where another process could not write, which ends the waiting for it.
     """
     try:
         yield
@@ -119,9 +119,9 @@ def say_failed_write(path: Path) -> Iterator[None]:
         raise OutputDirError(
             f"{path} could not be written to its end, with {free:.0f} MiB free on its disk: {reason.rstrip('.')}. "
             + (
-                f"The earlier checkpoints are whole, the last is {whole[0]}: make room and continue with "
+                "The earlier checkpoints are whole: once the cause is gone, continue from the last with "
                 f"resume_from_checkpoint={str(output_dir / whole[0])!r}."
                 if whole
-                else "There is no earlier checkpoint: make room and start anew."
+                else "There is no earlier checkpoint: once the cause is gone, start anew."
             )
         ) from error
