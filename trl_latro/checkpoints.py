@@ -24,7 +24,9 @@ class OutputDirError(OSError):
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoints in a folder, whole or not, the last one first."""
-    checkpoints = [path for path in Path(output_dir).glob("checkpoint-*") if re.search(r"^checkpoint-\d+$", path.name)]
+    checkpoints = [
+        path for path in Path(output_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)
+    ]
     return sorted(checkpoints, key=lambda path: int(path.name.removeprefix("checkpoint-")), reverse=True)
 
 

@@ -278,9 +278,15 @@ class LaTROTrainer(RLOOTrainer):
 
     # ---- checkpoints ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
         """As the parent, but `resume_from_checkpoint=True` passes over checkpoints that were cut short."""
-        return super().train(resolve_checkpoint(self.args.output_dir, resume_from_checkpoint), **kwargs)
+        checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
@@ -329,6 +335,7 @@ class LaTROTrainer(RLOOTrainer):
         self._buffered_inputs = state["buffered_inputs"]
         self._metrics["train"].update(state["metrics"])
         self._tr_loss = state["loss"]
+        self._total_loss_scalar -= self._tr_loss.item()  # the final `train_loss` is that of this process's updates
         self._globalstep_last_logged = state["step_of_last_log"]
 
     def _sampling_state_file(self, checkpoint: str) -> Path:
