@@ -72,6 +72,8 @@ SIGNATURES = {
     ],
     "push_to_hub": ["self", "commit_message", "blocking", "token", "revision", "private", "kwargs"],
     "save_model": ["self", "output_dir", "_internal_call"],
+    "_get_output_dir": ["self", "trial"],
+    "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
     "_load_rng_state": ["self", "checkpoint"],
 }

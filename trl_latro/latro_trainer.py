@@ -33,6 +33,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, pad, split_tensor_dict, use_adapter
 
 from . import objective
+from .checkpoints import check_writable, remove_checkpoint, resolve_checkpoint, say_failed_write
 from .checks import (
     check_batch_of_prompts,
     check_columns,
@@ -194,6 +195,7 @@ class LaTROTrainer(RLOOTrainer):
             args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
 
         # Checked here, before the parent loads the model
+        check_writable(args.output_dir)
         if processing_class is None:
             model_init_kwargs = args.model_init_kwargs or {}
             processing_class = AutoProcessor.from_pretrained(
@@ -334,9 +336,13 @@ class LaTROTrainer(RLOOTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """As the parent's, in the trackers' run of the training that is resumed."""
-        self.tracker_run.begin_training(self, resumed=bool(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        """
+        As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short, and a resumed training
+        goes on in its run of the trackers.
+        """
+        checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        self.tracker_run.begin_training(self, resumed=checkpoint is not None)
+        return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def evaluation_loop(
         self,
@@ -374,14 +380,28 @@ class LaTROTrainer(RLOOTrainer):
 
     # ---- checkpoints ----
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        with say_failed_write(checkpoint):
+            # A killed run may have left one: written over, it would pass for whole before it is
+            if self.args.should_save and checkpoint.exists():
+                remove_checkpoint(checkpoint)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
-        """Beside the random states: the samples of a generation batch that has updates to come, and open metrics."""
+        """
+        Beside the random states: the samples of a generation batch that has updates to come, and what the next line of
+        the log is a mean of.
+        """
         super()._save_rng_state(output_dir)
         steps_per_batch = self.args.steps_per_generation * self.num_iterations
         state = {
             "step": self._step,
             "buffered_inputs": self._buffered_inputs if self._step % steps_per_batch != 0 else None,
             "metrics": dict(self._metrics["train"]),
+            "loss": self._tr_loss,
+            "step_of_last_log": self._globalstep_last_logged,
         }
         torch.save(state, self._sampling_state_file(output_dir))
         # The main process writes trainer_state.json next and last: where it stands, the files of every process do
@@ -400,10 +420,15 @@ class LaTROTrainer(RLOOTrainer):
                 path.name,
             )
             return
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        device = self.accelerator.device
+        # torch cannot load to an indexed "cpu:0", which the processes of a CPU run have
+        state = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
         self._metrics["train"].update(state["metrics"])
+        self._tr_loss = state["loss"]
+        self._total_loss_scalar -= self._tr_loss.item()  # the final `train_loss` is that of this process's updates
+        self._globalstep_last_logged = state["step_of_last_log"]
 
     def _sampling_state_file(self, checkpoint: str) -> Path:
         return Path(checkpoint) / f"sampling_state_{self.args.process_index}.pth"

@@ -8,6 +8,7 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from ..checkpoints import say_failed_write
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
 from ..planning.budget import budget
@@ -90,8 +91,9 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
 
     from_hub = task_args.dataset_path is None
     dataset_name = task.source.name if from_hub and isinstance(task.source, HubSource) else None
-    trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
-    trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
+    with say_failed_write(Path(output_dir)):
+        trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
+        trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
     trainer.accelerator.print(f"Model saved to {output_dir}.")
     if eval_dataset is not None:
         trainer.save_metrics("eval", trainer.evaluate())
