@@ -31,7 +31,9 @@ Completion = Callable[[int, int, int], str]
 
 def mixed(row: int, num_rows: int, number: int) -> str:
     """Of a prompt's samples one reaches the stop string at once, one later, one an end token, one the length limit."""
-    return ("The answer is 1.", f"It is {number}. The answer is", f"{number}!", f"{number}" * 99)[row % NUM_GENERATIONS]
+    return ("The answer is 1.", f"It is {number}. The answer is", f"{number}!", f"{number}" * 99)[
+        row % NUM_GENERATIONS
+    ]
 
 
 def unfinished(row: int, num_rows: int, number: int) -> str:
@@ -73,10 +75,14 @@ REUSED: dict[str, Any] = {
     "max_steps": 5,
 }
 
-def sampled(*stop_strings: str, **settings: Any) -> dict[str, Any]:
-    """With stop strings at which one rank has few tokens, while the other goes on."""
-    stop_strings = ("The answer is", *stop_strings)
-    return {"generation_kwargs": {"do_sample": False}, "rationale_stop_strings": list(stop_strings), **settings}
+
+def sampled(*stop_strings: str, gather: bool) -> dict[str, Any]:
+    """Greedy, with stop strings at which one rank has few tokens, while the other goes on."""
+    return {
+        "generation_kwargs": {"do_sample": False},
+        "rationale_stop_strings": ["The answer is", *stop_strings],
+        "ds3_gather_for_generation": gather,
+    }
 
 
 FEATURES: dict[str, Feature] = {
@@ -87,17 +93,13 @@ FEATURES: dict[str, Feature] = {
     "reused samples": Feature(2, REUSED),
     "LoRA": Feature(2, {}, lora=True),
     "one rank unfinished": Feature(4, {}, on_rank_1(unfinished), finished_ratio=0.375),
-    "one rank masked": Feature(
-        4, {"mask_truncated_completions": True}, on_rank_1(unfinished), finished_ratio=0.375
-    ),
+    "one rank masked": Feature(4, {"mask_truncated_completions": True}, on_rank_1(unfinished), finished_ratio=0.375),
     "one rank empty": Feature(4, {}, on_rank_1(empty), finished_ratio=0.875),
     "both ranks empty": Feature(4, {}, empty, finished_ratio=1.0),
-    "generation": Feature(4, sampled("7", ds3_gather_for_generation=True), generates=True),
-    "sharded generation": Feature(4, sampled("7", ds3_gather_for_generation=False), generates=True),
-    "LoRA generation": Feature(4, sampled("at", "er", ds3_gather_for_generation=True), lora=True, generates=True),
-    "LoRA sharded generation": Feature(
-        4, sampled("at", "er", ds3_gather_for_generation=False), lora=True, generates=True
-    ),
+    "generation": Feature(4, sampled("7", gather=True), generates=True),
+    "sharded generation": Feature(4, sampled("7", gather=False), generates=True),
+    "LoRA, generation": Feature(4, sampled("at", "er", gather=True), lora=True, generates=True),
+    "LoRA, sharded generation": Feature(4, sampled("at", "er", gather=False), lora=True, generates=True),
 }
 
 
@@ -110,7 +112,7 @@ class FixedSamples(LaTROTrainer):
     def __init__(self, feature: Feature, **kwargs: Any):
         super().__init__(**kwargs)
         self.feature = feature
-        self.generated: list[list[list[int]]] = []  # of each call, of all ranks
+        self.generated: list[list[list[int]]] = []  # of each call, all ranks
 
     def _rows(self, num_local: int) -> range:
         start = self.accelerator.process_index * num_local
@@ -162,7 +164,7 @@ def fill_adapter(model: nn.Module) -> None:
 
 def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed: str | None = None) -> None:
     """
-    Train, evaluate and save. The main process writes the weights, `log_history.json` and `generated.json`; a single
+    Train, evaluate and save. The main process writes the weights and what was logged, sampled and used; a single
     process writes the weights that training begins with to `before`.
     """
     feature = FEATURES[name]
@@ -200,6 +202,8 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
     if trainer.is_world_process_zero():
         (output_dir / "log_history.json").write_text(json.dumps(trainer.state.log_history))
         (output_dir / "generated.json").write_text(json.dumps(trainer.generated))
+        kind = {"zero_stage": trainer._dist.zero_stage, "fsdp_version": trainer._dist.fsdp_version}
+        (output_dir / "backend.json").write_text(json.dumps(kind))
 
 
 if __name__ == "__main__":
