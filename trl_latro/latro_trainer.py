@@ -482,8 +482,12 @@ class LaTROTrainer(RLOOTrainer):
             return
         limit = self.max_completion_length
         room = find_answer_room(self._tokenizer, answers, self.answer_template)
+        longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
+        # The same on all processes, so that a completion does not depend on which of them samples it
+        room, longest_prompt = (
+            gather(torch.tensor([[room, longest_prompt]], device=self.accelerator.device)).amax(0).tolist()
+        )
         if self._max_positions is not None:
-            longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
             room = min(room, self._max_positions - longest_prompt - limit)
         self._answer_room = room
         if self.use_vllm:
@@ -842,6 +846,13 @@ class LaTROTrainer(RLOOTrainer):
 
         self._log_loss(mode, batch, rationale_logps.detach(), rationale_loss.detach(), answer_loss.detach(), entropies)
         return loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        loss, _, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        # `Trainer` takes the samples for the dataset's rows, and of the last batch drops what is more: whole processes
+        return self.accelerator.reduce(loss, reduction="mean"), None, None
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Called between the backwards and the update."""
