@@ -77,12 +77,8 @@ REUSED: dict[str, Any] = {
 
 
 def sampled(*stop_strings: str, gather: bool) -> dict[str, Any]:
-    """Greedy, with stop strings at which one rank has few tokens, while the other goes on."""
-    return {
-        "generation_kwargs": {"do_sample": False},
-        "rationale_stop_strings": ["The answer is", *stop_strings],
-        "ds3_gather_for_generation": gather,
-    }
+    """Stop strings at which one rank has few tokens, while the other goes on."""
+    return {"rationale_stop_strings": ["The answer is", *stop_strings], "ds3_gather_for_generation": gather}
 
 
 FEATURES: dict[str, Feature] = {
@@ -105,7 +101,7 @@ FEATURES: dict[str, Feature] = {
 
 class FixedSamples(LaTROTrainer):
     """
-    Sampling, and which samples share a forward, are drawn per rank. Here completions depend on the row among those of
+    Sampling, and which samples share an update, are drawn per rank. Here completions depend on the row among those of
     all ranks, and forwards have the samples that they have with two ranks.
     """
 
@@ -140,7 +136,7 @@ class FixedSamples(LaTROTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
-        if self._buffered_inputs is before:
+        if self._buffered_inputs is before or self._scores_in_loss:  # there the prompts decide, nothing is drawn
             return inputs
         # The parent has shuffled the rows of this rank: the forward that each belongs to, with two ranks
         batch = {name: torch.cat([part[name] for part in self._buffered_inputs]) for name in inputs}
@@ -192,6 +188,7 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
         peft_config=lora_config() if feature.lora else None,
     )
     assert trainer.accelerator.num_processes == num_processes
+    trainer.generation_config.do_sample = False
     if feature.lora:
         fill_adapter(trainer.model)
     if num_processes == 1:

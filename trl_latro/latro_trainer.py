@@ -733,6 +733,8 @@ class LaTROTrainer(RLOOTrainer):
                 f"multiple of the {num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so "
                 "that it is."
             )
+        groups = columns.rows.view(-1, num_generations).div(num_generations, rounding_mode="floor")
+        assert (groups == groups[:, :1]).all(), "the rationales of a prompt are adjacent"
         finite = torch.stack([columns.rewards, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
         if not finite.all():  # the same on all processes
             texts = [str(prompt) for prompt in gather_object(self._rollout.table["prompt"])]
