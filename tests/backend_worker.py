@@ -4,8 +4,8 @@ Short runs whose result does not depend on the number of processes, for `backend
 reference, and a launcher starts this file with two ranks.
 """
 
-import gc
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
+from transformers import TrainingArguments
 
 from given import lora_config
 from tiny import tiny_dataset
@@ -67,7 +68,7 @@ class Feature:
 
 
 ACCUMULATED: dict[str, Any] = {"gradient_accumulation_steps": 3, "reward_type": "jepo"}
-# The first generation batch is used up in four updates, two of them off-policy; the fifth samples anew
+# The first generation batch makes four updates, three of them off-policy; the fifth samples anew
 REUSED: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "steps_per_generation": 4,
@@ -158,6 +159,12 @@ def fill_adapter(model: nn.Module) -> None:
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
+def allow_fsdp_on_cpu(args: TrainingArguments) -> None:
+    """accelerate 1.15 turns FSDP on for types of GPUs alone, and on CPU runs DDP. Torch's FSDP2 runs on both."""
+    assert args.distributed_state.distributed_type == DistributedType.MULTI_CPU
+    args.distributed_state.distributed_type = DistributedType.MULTI_GPU
+
+
 def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed: str | None = None) -> None:
     """
     Train, evaluate and save. The main process writes the weights and what was logged, sampled and used; a single
@@ -179,10 +186,13 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
         "report_to": "none",
         "disable_tqdm": True,
     }
+    args = ScriptConfig(output_dir=str(output_dir), deepspeed=deepspeed, **{**settings, **feature.settings})
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        allow_fsdp_on_cpu(args)
     trainer = FixedSamples(
         feature,
         model=model,
-        args=ScriptConfig(output_dir=str(output_dir), deepspeed=deepspeed, **{**settings, **feature.settings}),
+        args=args,
         train_dataset=tiny_dataset(),
         eval_dataset=tiny_dataset(num_rows=feature.num_eval_prompts),
         peft_config=lora_config() if feature.lora else None,
@@ -199,7 +209,7 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
     if trainer.is_world_process_zero():
         (output_dir / "log_history.json").write_text(json.dumps(trainer.state.log_history))
         (output_dir / "generated.json").write_text(json.dumps(trainer.generated))
-        kind = {"zero_stage": trainer._dist.zero_stage, "fsdp_version": trainer._dist.fsdp_version}
+        kind = {"wrapper": type(trainer.model_wrapped).__name__, "zero_stage": trainer._dist.zero_stage}
         (output_dir / "backend.json").write_text(json.dumps(kind))
 
 
@@ -208,4 +218,3 @@ if __name__ == "__main__":
     *_, model_path, output_path, deepspeed_path, names = sys.argv
     for feature_name in names.split(";"):
         train(feature_name, model_path, Path(output_path) / feature_name, 2, deepspeed_path or None)
-        gc.collect()

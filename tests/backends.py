@@ -27,29 +27,32 @@ BIN = Path(sys.executable).parent
 @dataclass(frozen=True)
 class Backend:
     """
-    How to start it, and what it is for TRL.
+    How to start it, and what shows that it is the one: the beginning of the name of the class around the model, and
+    the stage of ZeRO.
 
     With an optimizer in DeepSpeed's file (`own_optimizer`) the logged learning rate is that of the update to come.
     """
 
     command: tuple[str, ...]
     port_option: str
+    wrapper: str
     deepspeed: str = ""
     zero_stage: int = 0
-    fsdp_version: int | None = None
     own_optimizer: bool = False
 
 
 def _deepspeed(stage: int, file: str, own_optimizer: bool = False) -> Backend:
     command = (str(BIN / "deepspeed"), "--num_accelerators", "2")
     path = EXAMPLES / "deepspeed" / file
-    return Backend(command, "--master_port", str(path), zero_stage=stage, own_optimizer=own_optimizer)
+    return Backend(command, "--master_port", "DeepSpeedEngine", str(path), stage, own_optimizer)
 
 
 _FSDP2_CONFIG = str(EXAMPLES / "fsdp" / "fsdp2.yaml")
 
 BACKENDS: dict[str, Backend] = {
-    "DDP": Backend(("-m", "torch.distributed.run", "--nproc_per_node", "2"), "--master_port"),
+    "DDP": Backend(
+        ("-m", "torch.distributed.run", "--nproc_per_node", "2"), "--master_port", "DistributedDataParallel"
+    ),
     "ZeRO-1": _deepspeed(1, "zero1.json"),
     "ZeRO-2": _deepspeed(2, "zero2.json"),
     "ZeRO-3": _deepspeed(3, "zero3.json"),
@@ -57,7 +60,7 @@ BACKENDS: dict[str, Backend] = {
     "FSDP2": Backend(
         ("-m", "accelerate.commands.launch", "--config_file", _FSDP2_CONFIG, "--num_processes", "2"),
         "--main_process_port",
-        fsdp_version=2,
+        "FSDP",  # before the name of the model's class
     ),
 }
 
@@ -137,8 +140,9 @@ def compare(backend: str, features: Iterable[str], model: str, alone: Path, outp
 
 
 def _difference(backend: str, feature: str, one: Path, two: Path) -> Difference:
-    kind = {"zero_stage": BACKENDS[backend].zero_stage, "fsdp_version": BACKENDS[backend].fsdp_version}
-    assert json.loads((two / "backend.json").read_text()) == kind
+    kind = json.loads((two / "backend.json").read_text())
+    assert kind["wrapper"].startswith(BACKENDS[backend].wrapper), f"{backend} was not run, but {kind['wrapper']}"
+    assert kind["zero_stage"] == BACKENDS[backend].zero_stage
 
     parameters, found_parameters = (load_file(find_weights(run)) for run in (one, two))
     assert found_parameters.keys() == parameters.keys()

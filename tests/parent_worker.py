@@ -48,6 +48,7 @@ def main(model: str, output_dir: str, deepspeed: str, gather: str, lora: str) ->
     if trainer.is_world_process_zero():
         logged = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
         print(f"Learning rates: {json.dumps(logged)}")
+        print(f"Wrapper: {type(trainer.model_wrapped).__name__}")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,14 @@ def test_trl_too_logs_the_learning_rate_to_come_with_deepspeeds_optimizer(model:
     assert logged == {"ZeRO-3": [0.01, 0.005], offload: [0.005, 0.0]}
 
 
+@pytest.mark.slow
+def test_accelerate_runs_ddp_in_place_of_fsdp_on_cpu_for_trl_too(model: str, tmp_path: Path) -> None:
+    """Why `backend_worker.py` tells accelerate that it has GPUs."""
+    status, output = start("FSDP2", "parent_worker.py", model, str(tmp_path), "", "gathered", "full")
+    assert status == 0, output
+    assert "Wrapper: DistributedDataParallel" in output
+
+
 def test_every_feature_runs_somewhere() -> None:
     run = {feature for backend in BACKENDS for feature in features_of(backend)}
     assert run == FEATURES.keys() - {FAILING}
