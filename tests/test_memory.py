@@ -25,4 +25,4 @@ def test_memory_does_not_grow_over_500_updates(tmp_path: Path) -> None:
     # The log takes 2 KiB per update; the rest is rich's cache of printed texts, which is bounded
     half = next(line for line in found if line["step"] == UPDATES // 2)
     kib = (found[-1]["memory"] - half["memory"]) * 1024 / (UPDATES - UPDATES // 2)
-    assert kib < 20, f"{kib} KiB per update"
+    assert kib < 10, f"{kib} KiB per update"
