@@ -19,10 +19,10 @@ def test_memory_does_not_grow_over_500_updates(tmp_path: Path) -> None:
     print(*found, sep="\n")
     assert [line["step"] for line in found] == list(range(EVERY, UPDATES + 1, EVERY))
     assert {line["tensors"] for line in found} == {found[0]["tensors"]}
-    # The log grows, by design: an entry per update and per evaluation
+    # The log grows by an entry per line, and accelerate keeps the data loader of each evaluation
     objects = (found[-1]["objects"] - found[0]["objects"]) / (UPDATES - EVERY)
     assert objects < 2, f"{objects} objects per update"
-    # By then allocators and caches have warmed up. The log takes about 4 KiB per update.
+    # The log takes 2 KiB per update; the rest is rich's cache of printed texts, which is bounded
     half = next(line for line in found if line["step"] == UPDATES // 2)
     kib = (found[-1]["memory"] - half["memory"]) * 1024 / (UPDATES - UPDATES // 2)
-    assert kib < 20, f"{kib} KiB per update"
+    assert kib < 10, f"{kib} KiB per update"
