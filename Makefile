@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study benchmark test test-slow lint format typecheck clean
+.PHONY: quickstart study benchmark test test-slow backends lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -32,6 +32,10 @@ test: .venv/.test-installed
 
 test-slow: .venv/.test-installed
 	.venv/bin/python -m pytest -q -m slow
+
+# The table of docs/backends.md
+backends: .venv/.test-installed
+	.venv/bin/python tests/backend_table.py
 
 lint: .venv/.dev-installed
 	.venv/bin/ruff check .

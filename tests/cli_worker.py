@@ -1,11 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """
-Runs of `trl-latro`, each in a process of its own, for tests of what only a whole process shows: settings read at import,
-exit status, last words. The first process imports the libraries, which takes seconds, and the runs are forks of it.
+Runs of `trl-latro` or of a Python script, each in a process of its own, for tests of what only a whole process shows:
+settings read at import, exit status, last words. The first process imports the libraries, which takes seconds, and the runs
+are forks of it.
 """
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -15,10 +17,11 @@ from typing import NamedTuple
 
 @dataclass
 class Run:
-    """A command line, and the variables that it finds beside those of all runs."""
+    """A command line, the variables that it finds beside those of all runs, and the script if it is not `trl-latro`'s."""
 
     args: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    script: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -35,7 +38,7 @@ def run_all(runs: dict[str, Run], folder: Path, env: dict[str, str]) -> dict[str
 
 
 def main(folder: Path) -> None:
-    """The forks leave through `SystemExit` or their error, as the command itself does."""
+    """The forks leave through `SystemExit` or their error, as the program itself does."""
     import trl_latro.scripts.train  # noqa: F401  before the forks, which share it
     from trl_latro import cli
 
@@ -48,8 +51,11 @@ def main(folder: Path) -> None:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.environ.update(run.env)
-            sys.argv = ["trl-latro", *run.args]
-            cli.main()
+            sys.argv = [run.script or "trl-latro", *run.args]
+            if run.script is None:
+                cli.main()
+            else:
+                runpy.run_path(run.script, run_name="__main__")
             sys.exit()
         statuses[name] = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     (folder / "statuses.json").write_text(json.dumps(statuses))

@@ -97,6 +97,15 @@ def lora_config(dropout: float = 0.0) -> LoraConfig:
 
 
 @torch.no_grad()
+def scored_completions(trainer: LaTROTrainer, inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Completions with their rewards, also where it is the loss that scores."""
+    batch = trainer._generate_and_score_completions(inputs)
+    if "advantages" in batch:
+        return batch
+    return batch | trainer._reward(trainer._score(trainer.model, batch), batch)
+
+
+@torch.no_grad()
 def perturb(model: nn.Module, seed: int, size: float = 0.05) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

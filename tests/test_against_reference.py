@@ -73,18 +73,20 @@ class Update:
 
 
 class Recorder(TrainerCallback):
-    """Watches the trainer from outside: rows by a hook on the model's forward, gradients before the optimizer step."""
+    """Watches the trainer from outside: the rows of the losses, gradients before the optimizer step."""
 
     def __init__(self, trainer: TrainerGivenCompletions):
         self.trainer = trainer
         self.updates: list[Update] = []
         self.rows: list[tuple[int, ...]] = []
-        trainer.model.register_forward_pre_hook(self.see_rows, with_kwargs=True)
+        compute_loss = trainer.compute_loss
 
-    def see_rows(self, module, args, kwargs):
-        if torch.is_grad_enabled():
-            for ids, mask in zip(kwargs["input_ids"], kwargs["attention_mask"], strict=True):
+        def see_rows(model, inputs, **kwargs):
+            for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
                 self.rows.append(tuple(ids[mask.bool()].tolist()))
+            return compute_loss(model, inputs, **kwargs)
+
+        trainer.compute_loss = see_rows
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
         gradient = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -281,6 +283,13 @@ CASES = {
         for coef in (0.0, 0.3)
     },
     "without accumulation": Case(WHOLE, steps=2),
+    **{f"{kind}, without accumulation": Case(WHOLE, kind=kind) for kind in ("llama", "mistral", "phi3", "qwen3")},
+    "jepo, without accumulation": Case({"reward_type": "jepo", **WHOLE}),
+    "prob, without accumulation": Case({"reward_type": "prob", **WHOLE}),
+    "new adapter, without accumulation": Case(WHOLE, adapter="new"),
+    "given adapter, without accumulation": Case(WHOLE, adapter="given"),
+    "separate rows": Case({"share_prompts": False}),
+    "separate rows, without accumulation": Case({"share_prompts": False, **WHOLE}, steps=2),
     "whole groups in a micro-batch": Case({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 3}),
     "one row in a micro-batch": Case({"per_device_train_batch_size": 1, "gradient_accumulation_steps": 12}),
     "jepo, groups split over micro-batches": Case(
@@ -312,6 +321,7 @@ CASES = {
     "clipped rewards": Case({"reward_clip_range": (-64.0, -37.0)}),
     "normalized advantages": Case({"normalize_advantages": True}),
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
+    "padded to a multiple, separate rows": Case({"pad_to_multiple_of": 32, "share_prompts": False}),
 }
 
 

@@ -233,10 +233,20 @@ def test_configs_hold_the_settings_of_the_paper(config: Path) -> None:
     assert deepspeed == (None if lora else "examples/deepspeed/zero3.json")
 
 
-@pytest.mark.parametrize("offload", [False, True])
-def test_deepspeed_configs_are_zero3_that_saves_the_whole_model(offload: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage", "offload_optimizer", "offload_parameters"),
+    [
+        ("zero1.json", 1, False, False),
+        ("zero2.json", 2, False, False),
+        ("zero3.json", 3, False, False),
+        ("zero3_offload.json", 3, True, False),
+        ("zero3_offload_params.json", 3, True, True),
+    ],
+)
+def test_deepspeed_configs_shard_what_they_name_and_save_the_whole_model(
+    name: str, stage: int, offload_optimizer: bool, offload_parameters: bool
+) -> None:
     runtime_config = pytest.importorskip("deepspeed.runtime.config", reason="DeepSpeed is not installed")
-    name = "zero3_offload.json" if offload else "zero3.json"
     config = json.loads((EXAMPLES / "deepspeed" / name).read_text())
     zero = config["zero_optimization"]
     assert {config[key] for key in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping")} == {
@@ -249,9 +259,10 @@ def test_deepspeed_configs_are_zero3_that_saves_the_whole_model(offload: bool) -
     config |= {"bf16": {"enabled": True}, "gradient_clipping": 1.0, "gradient_accumulation_steps": 2}
     config |= {"train_batch_size": 2, "train_micro_batch_size_per_gpu": 1}
     parsed = runtime_config.DeepSpeedConfig(config)
-    assert parsed.zero_config.stage == 3
-    assert parsed.zero_config.gather_16bit_weights_on_model_save
-    assert (parsed.zero_config.offload_optimizer is not None) == offload
+    assert parsed.zero_config.stage == stage
+    assert parsed.zero_config.gather_16bit_weights_on_model_save == (stage == 3)
+    assert (parsed.zero_config.offload_optimizer is not None) == offload_optimizer
+    assert (parsed.zero_config.offload_param is not None) == offload_parameters
     # The optimizer is transformers' own AdamW, or, to be offloaded, DeepSpeed's.
-    assert parsed.zero_allow_untested_optimizer != offload
-    assert parsed.optimizer_name == ("adamw" if offload else None)
+    assert parsed.zero_allow_untested_optimizer != offload_optimizer
+    assert parsed.optimizer_name == ("adamw" if offload_optimizer else None)

@@ -70,6 +70,7 @@ def make_trainer(
         max_steps=2,
         beta=0.1,
         per_device_eval_batch_size=4,
+        share_prompts=False,
     )
     rows = [{"prompt": f"{n:02}" * (PROMPT // 2), "answer": "9"} for n in range(32)]
     trainer = LaTROTrainer(

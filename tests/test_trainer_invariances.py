@@ -17,7 +17,17 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
-from given import END, SAMPLES, TrainerGivenCompletions, cpu_config, lora_config, perturb, sample_ids, snapshot
+from given import (
+    END,
+    SAMPLES,
+    TrainerGivenCompletions,
+    cpu_config,
+    lora_config,
+    perturb,
+    sample_ids,
+    scored_completions,
+    snapshot,
+)
 from reference import surprise
 from trl_latro import LaTROTrainer
 
@@ -90,9 +100,9 @@ def compare_states(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor],
 def test_a_prompt_is_scored_alone_as_beside_longer_ones(tmp_path, kind, pad_is_eos):
     tokenizer = tiny.byte_level_tokenizer(num_merges=120, pad_is_eos=pad_is_eos)
     trainer = trainer_given_samples(tmp_path, tokenizer, model_at(tmp_path, tokenizer, kind=kind))
-    together = trainer._generate_and_score_completions(repeated(INPUTS))
+    together = scored_completions(trainer, repeated(INPUTS))
     for i, row in enumerate(INPUTS):
-        alone = trainer._generate_and_score_completions(repeated([row]))
+        alone = scored_completions(trainer, repeated([row]))
         rows = slice(4 * i, 4 * i + 4)
         for name in ("old_logps", "advantages"):
             torch.testing.assert_close(alone[name], together[name][rows], rtol=1e-5, atol=1e-5)
@@ -106,7 +116,9 @@ def test_a_prompt_is_scored_alone_as_beside_longer_ones(tmp_path, kind, pad_is_e
 def test_pad_to_multiple_of_changes_shapes_only(tmp_path):
     widths, states, losses = [], [], []
     for multiple in (None, 64):
-        trainer = trainer_given_samples(tmp_path, pad_to_multiple_of=multiple, max_steps=2, optim="sgd")
+        trainer = trainer_given_samples(
+            tmp_path, pad_to_multiple_of=multiple, share_prompts=False, max_steps=2, optim="sgd"
+        )
         trainer.model.register_forward_pre_hook(
             lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
         )
@@ -175,8 +187,6 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more):
             {name: value for name, value in log.items() if not any(word in name for word in left_out)}
             for log in trainer.state.log_history
         ]
-        if "logging_steps" in more:
-            del history[1]["loss"]  # transformers forgets its sum between two lines of the log
         return history, snapshot(trainer.model)
 
     history, state = run(None)
@@ -192,7 +202,7 @@ def test_scoring_leaves_parameters_and_random_state_alone(tmp_path, beta):
     before = snapshot(trainer.model)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     trainer.model.train()
-    batch = trainer._generate_and_score_completions(repeated(INPUTS))
+    batch = scored_completions(trainer, repeated(INPUTS))
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert np.array_equal(np.random.get_state()[1], states[2])
@@ -231,15 +241,25 @@ def test_kl_of_a_given_adapter_is_zero_at_the_first_step(tmp_path, dropout):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_an_update_makes_at_most_two_policy_passes_and_one_reference_pass(tmp_path, beta):
-    trainer = trainer_given_samples(tmp_path, beta=beta, max_steps=1)
+@pytest.mark.parametrize(
+    ("settings", "policy_passes"),
+    [
+        ({}, 1),
+        ({"normalize_advantages": True}, 2),
+        ({"num_iterations": 2}, 2),
+        ({"share_prompts": False}, 2),
+    ],
+    ids=["scored in the loss", "normalized", "two iterations", "separate rows"],
+)
+def test_an_update_makes_one_policy_pass_where_it_can_and_one_reference_pass(tmp_path, beta, settings, policy_passes):
+    trainer = trainer_given_samples(tmp_path, beta=beta, max_steps=1, **settings)
     passes = {"policy": 0, "reference": 0}
     trainer.model.register_forward_pre_hook(lambda *_: passes.update(policy=passes["policy"] + 1))
     assert (trainer.ref_model is None) == (beta == 0.0)
     if beta != 0.0:
         trainer.ref_model.register_forward_pre_hook(lambda *_: passes.update(reference=passes["reference"] + 1))
     trainer.train()
-    assert 1 <= passes["policy"] <= 2
+    assert passes["policy"] == policy_passes
     assert passes["reference"] == (beta != 0.0)
     assert ("kl" in trainer.state.log_history[0]) == (beta != 0.0)
 
@@ -249,8 +269,8 @@ def test_dropout_is_off(tmp_path):
     trainer = trainer_given_samples(tmp_path, model=model)
     assert trainer.args.disable_dropout
     trainer.model.train()
-    first = trainer._generate_and_score_completions(repeated(INPUTS))
-    second = trainer._generate_and_score_completions(repeated(INPUTS))
+    first = scored_completions(trainer, repeated(INPUTS))
+    second = scored_completions(trainer, repeated(INPUTS))
     torch.testing.assert_close(first["old_logps"], second["old_logps"], rtol=0, atol=0)
 
 
@@ -272,7 +292,7 @@ def test_sampling_ends_with_the_token_that_completes_a_stop_string(tmp_path, eva
     settings = {"max_completion_length": limit, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 32}
     trainer = sampling_trainer(tmp_path, Watched, settings=settings)
     trainer.model.train(not evaluating)
-    batch = trainer._generate_and_score_completions(repeated(list(tiny.tiny_dataset(8))))
+    batch = scored_completions(trainer, repeated(list(tiny.tiny_dataset(8))))
     stops, ended, unfinished = trainer.args.rationale_stop_strings, 0, 0
     for ids, kept in zip(trainer.sampled, batch["rationale_mask"].sum(1).tolist(), strict=True):
         end = ids[-1] == TOKENIZER.eos_token_id

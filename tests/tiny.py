@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 
@@ -104,7 +106,7 @@ def wordpiece_tokenizer(
 
 def tiny_model(
     tokenizer: PreTrainedTokenizerFast,
-    kind: Literal["qwen2", "llama", "mistral", "phi3", "gpt2"] = "qwen2",
+    kind: Literal["qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2"] = "qwen2",
     seed: int = 0,
     **overrides: Any,
 ) -> PreTrainedModel:
@@ -134,6 +136,7 @@ def tiny_model(
     absolute = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 512}
     config_class, model_class, sizes = {
         "qwen2": (Qwen2Config, Qwen2ForCausalLM, rotary),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM, rotary | {"head_dim": 8}),
         "llama": (LlamaConfig, LlamaForCausalLM, rotary),
         "mistral": (MistralConfig, MistralForCausalLM, rotary),
         "phi3": (Phi3Config, Phi3ForCausalLM, rotary),

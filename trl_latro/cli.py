@@ -5,6 +5,8 @@
 import importlib
 import sys
 
+from .checkpoints import OutputDirError
+
 
 COMMANDS = ("train", "evaluate", "plan")  # modules of `scripts`
 USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
@@ -31,5 +33,5 @@ def main() -> None:
     command = importlib.import_module(f"trl_latro.scripts.{argv[0]}")
     try:
         command.main(argv[1:])
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+    except (FileNotFoundError, FloatingPointError, OutputDirError, ValueError) as error:
         sys.exit(f"trl-latro {argv[0]}: {error}")

@@ -51,6 +51,13 @@ class LaTROConfig(RLOOConfig):
             prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this update.
             Not with DeepSpeed, which updates by itself.
 
+        > Parameters that control the computation
+
+        share_prompts (`bool`, *optional*, defaults to `True`):
+            Whether the rationales of a prompt that are in one forward share the prompt, which is then computed once, in a
+            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2 and
+            Qwen3 with `sdpa` attention; others are computed in separate rows, and the log says so.
+
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
     > - `num_generations`: Defaults to `16` instead of `2`.
@@ -82,6 +89,11 @@ class LaTROConfig(RLOOConfig):
     disable_dropout: bool = field(
         default=True,
         metadata={"help": "Whether to disable dropout in the model. With dropout the rewards are noisy."},
+    )
+
+    # `repr` of a dataclass would show it
+    hub_token: str | None = field(
+        default=None, repr=False, metadata={"help": "The token to use to push to the Model Hub."}
     )
 
     # Parameters that control the rationale and the answer
@@ -130,6 +142,15 @@ class LaTROConfig(RLOOConfig):
         },
     )
 
+    # Parameters that control the computation
+    share_prompts: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether the rationales of a prompt that are in one forward share the prompt, which is then computed "
+            "once. Where a model cannot, the log says so."
+        },
+    )
+
     def __post_init__(self) -> None:
         if self.num_generations < 2:
             raise ValueError(
@@ -137,6 +158,9 @@ class LaTROConfig(RLOOConfig):
                 "mean reward of the others of its prompt. Set it to 2 or more (the paper uses 16)."
             )
         super().__post_init__()
+        if self.hub_token is not None:
+            # With the end of a line it would be no header of HTTP, and stand in the error that says so
+            self.hub_token = self.hub_token.strip()
         self._check_sampling()
         if self.max_completion_length is None or self.max_completion_length < 1:
             raise ValueError(

@@ -5,16 +5,18 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import gather, gather_object
+from accelerate.utils import gather, gather_object, pad_across_processes
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import (
     AutoProcessor,
     BitsAndBytesConfig,
@@ -23,13 +25,15 @@ from transformers import (
     StoppingCriteriaList,
     TrainerCallback,
 )
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl import RLOOTrainer, is_conversational
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import get_config_model_id, pad, use_adapter
+from trl.trainer.utils import get_config_model_id, pad, split_tensor_dict, use_adapter
 
 from . import objective
+from .checkpoints import check_writable, remove_checkpoint, resolve_checkpoint, say_failed_write
 from .checks import (
     check_batch_of_prompts,
     check_columns,
@@ -41,6 +45,7 @@ from .checks import (
 from .end_of_turn import find_end_of_turn
 from .evaluation.generation import find_answer_room
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion, majority_accuracy
+from .hub import SayFailedPushes, make_repository, saying_how_to_push_again
 from .latro_config import LaTROConfig
 from .packing import encode_answer, pack_rows, trim_padding
 from .rationale import (
@@ -51,7 +56,10 @@ from .rationale import (
     find_stop,
     until_stop,
 )
+from .rollout import generate_until_done
 from .sampler import EpochSampler
+from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
+from .trackers import TrackerRun
 
 
 logger = logging.getLogger(__name__)
@@ -60,12 +68,32 @@ logger = logging.getLogger(__name__)
 class SampleColumns(NamedTuple):
     """Quantities of the samples, one number each: of this process `(B,)`, gathered from all of them `(N,)`."""
 
+    rows: Tensor  # places of the samples among those that were drawn together, on all processes
     rewards: Tensor
     kl: Tensor
     answer_logps: Tensor
     finished: Tensor
     lengths: Tensor
     sampled_lengths: Tensor
+
+
+@dataclass
+class Rollout:
+    """Samples that were drawn together: what the log says of them once all have their rewards."""
+
+    num_samples: int  # over all processes
+    table: dict[str, list]  # of this process
+    scored: list[tuple[SampleColumns, Tensor]] = field(default_factory=list)  # with their advantages
+
+    def scores(self) -> tuple[SampleColumns, Tensor] | None:
+        """Columns and advantages of all samples in the order that they were drawn in, once they are there `(N,)`."""
+        rows = torch.cat([columns.rows for columns, _ in self.scored]).long()
+        if len(rows) < self.num_samples:
+            return None
+        order = rows.argsort()
+        columns = zip(*(columns for columns, _ in self.scored), strict=True)
+        advantages = torch.cat([advantages for _, advantages in self.scored])
+        return SampleColumns(*(torch.cat(column)[order] for column in columns)), advantages[order]
 
 
 class LaTROTrainer(RLOOTrainer):
@@ -167,6 +195,7 @@ class LaTROTrainer(RLOOTrainer):
             args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
 
         # Checked here, before the parent loads the model
+        check_writable(args.output_dir)
         if processing_class is None:
             model_init_kwargs = args.model_init_kwargs or {}
             processing_class = AutoProcessor.from_pretrained(
@@ -181,6 +210,8 @@ class LaTROTrainer(RLOOTrainer):
         datasets = self._named_datasets(train_dataset, eval_dataset)
         for name, dataset in datasets.items():
             check_dataset(dataset, name, processing_class)
+        if args.push_to_hub and args.process_index == 0:
+            make_repository(args)
 
         super().__init__(
             model=model,
@@ -195,6 +226,9 @@ class LaTROTrainer(RLOOTrainer):
             peft_config=peft_config,
         )
 
+        self.tracker_run = TrackerRun(args)
+        if args.push_to_hub:
+            self.add_callback(SayFailedPushes(self))
         self.answer_template = args.answer_template
         self.answer_separator = args.answer_separator
         self.stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
@@ -208,6 +242,7 @@ class LaTROTrainer(RLOOTrainer):
         )
 
         self._check_model_config()
+        self._shares_prompts = args.share_prompts and self._enable_shared_prompts()
         self._rows_come_unchecked = False
         for name, dataset in datasets.items():
             if isinstance(dataset, IterableDataset):
@@ -236,6 +271,26 @@ class LaTROTrainer(RLOOTrainer):
                 f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "
                 "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
             )
+
+    @property
+    def _policy(self) -> PreTrainedModel:
+        """The model without adapters around it."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    def _enable_shared_prompts(self) -> bool:
+        reason = why_not_shared(self._policy)
+        model = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            reason = "the adapter puts tokens of its own in front of each row"
+        if reason is not None:
+            if self.accelerator.is_main_process:
+                logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
+            return False
+        enable_shared_prompts(self._policy)
+        if self.ref_model is not None:
+            enable_shared_prompts(self.accelerator.unwrap_model(self.ref_model))
+        return True
 
     def _check_room(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
         prompt_ids, _, _ = self._tokenize_prompts(prompt)
@@ -273,16 +328,80 @@ class LaTROTrainer(RLOOTrainer):
             seed=parent.seed,
         )
 
+    # ---- trackers and the Hub ----
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """
+        As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short, and a resumed training
+        goes on in its run of the trackers.
+        """
+        checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
+        self.tracker_run.begin_training(self, resumed=checkpoint is not None)
+        return super().train(checkpoint, trial, ignore_keys_for_eval)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As the parent's, also outside of the training, where no tracker has a run open."""
+        self.tracker_run.begin_evaluation(self)
+        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        As the parent's.
+
+        Raises:
+            [`~trl_latro.hub.PushError`]: the push failed; the message says how to push again.
+        """
+        if not self.args.push_to_hub:
+            self.save_model(_internal_call=True)  # the parent makes the repository before it saves
+        if token is not None:
+            token = token.strip()  # as `LaTROConfig` does
+        with saying_how_to_push_again(self, revision, private):
+            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+
     # ---- checkpoints ----
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        with say_failed_write(checkpoint):
+            # A killed run may have left one: written over, it would pass for whole before it is
+            if self.args.should_save and checkpoint.exists():
+                remove_checkpoint(checkpoint)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+
     def _save_rng_state(self, output_dir: str) -> None:
-        """Beside the random states: the samples of a generation batch that has updates to come, and open metrics."""
+        """
+        Beside the random states: the samples of a generation batch that has updates to come, and what the next line of
+        the log is a mean of.
+        """
         super()._save_rng_state(output_dir)
         steps_per_batch = self.args.steps_per_generation * self.num_iterations
         state = {
             "step": self._step,
             "buffered_inputs": self._buffered_inputs if self._step % steps_per_batch != 0 else None,
             "metrics": dict(self._metrics["train"]),
+            "loss": self._tr_loss,
+            "step_of_last_log": self._globalstep_last_logged,
         }
         torch.save(state, self._sampling_state_file(output_dir))
         # The main process writes trainer_state.json next and last: where it stands, the files of every process do
@@ -301,10 +420,15 @@ class LaTROTrainer(RLOOTrainer):
                 path.name,
             )
             return
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        device = self.accelerator.device
+        # torch cannot load to an indexed "cpu:0", which the processes of a CPU run have
+        state = torch.load(path, map_location="cpu" if device.type == "cpu" else device, weights_only=True)
         self._step = state["step"]
         self._buffered_inputs = state["buffered_inputs"]
         self._metrics["train"].update(state["metrics"])
+        self._tr_loss = state["loss"]
+        self._total_loss_scalar -= self._tr_loss.item()  # the final `train_loss` is that of this process's updates
+        self._globalstep_last_logged = state["step_of_last_log"]
 
     def _sampling_state_file(self, checkpoint: str) -> Path:
         return Path(checkpoint) / f"sampling_state_{self.args.process_index}.pth"
@@ -341,7 +465,10 @@ class LaTROTrainer(RLOOTrainer):
         """Sample; where `_answer_room` is not 0, so many tokens beyond the end of the rationale."""
         # vLLM gets the stop strings from the config. Continuous batching of transformers 5.23 has none: it decodes on
         # to the end token, and the cut drops what follows the stop string.
-        if self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
+        if self.use_transformers_continuous_batching and self._shares_prompts:
+            with disabled_shared_prompts(self._policy):
+                sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
+        elif self.use_vllm or self.use_transformers_continuous_batching or not self.stop_strings:
             sampled_ids = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
         else:
             sampled_ids = self._generate_until_stop(prompt_ids)
@@ -355,8 +482,12 @@ class LaTROTrainer(RLOOTrainer):
             return
         limit = self.max_completion_length
         room = find_answer_room(self._tokenizer, answers, self.answer_template)
+        longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
+        # The same on all processes, so that a completion does not depend on which of them samples it
+        room, longest_prompt = (
+            gather(torch.tensor([[room, longest_prompt]], device=self.accelerator.device)).amax(0).tolist()
+        )
         if self._max_positions is not None:
-            longest_prompt = max(len(ids) for ids in self._tokenize_prompts(prompts)[0])
             room = min(room, self._max_positions - longest_prompt - limit)
         self._answer_room = room
         if self.use_vllm:
@@ -399,6 +530,16 @@ class LaTROTrainer(RLOOTrainer):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
+            if self._generates_until_done:
+                # Other processes may make more forwards, or less: the weights are here
+                return generate_until_done(
+                    unwrapped_model,
+                    input_ids,
+                    attention_mask,
+                    self._rationale_stop,
+                    self.generation_config,
+                    synced_gpus=False,
+                )
             output_ids = unwrapped_model.generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -406,6 +547,13 @@ class LaTROTrainer(RLOOTrainer):
                 stopping_criteria=StoppingCriteriaList([self._rationale_stop]),
             )
         return output_ids[:, input_ids.size(1) :].tolist()
+
+    @property
+    def _generates_until_done(self) -> bool:
+        """Whether rows that are done can be left out: not where all processes must make the same forwards."""
+        gathered = not self._dist.is_fsdp and (not self._dist.is_zero3 or self.args.ds3_gather_for_generation)
+        alone = self.accelerator.num_processes == 1 or gathered
+        return alone and not self.args.generation_kwargs and self.args.cache_implementation is None
 
     def _trim(self, ids: list[int]) -> list[int]:
         """Drop the padding after an end token or a stop string. A rationale without tokens keeps an end token."""
@@ -419,14 +567,64 @@ class LaTROTrainer(RLOOTrainer):
 
     # ---- cut, pack, score, reward ----
 
+    @property
+    def _scores_in_loss(self) -> bool:
+        """
+        Whether the forward that is trained with scores the samples too: the policy is still the one that drew them, and
+        all samples of a prompt are in one forward, that of each process counted in.
+        """
+        args = self.args
+        if not self._shares_prompts or self.normalize_advantages:
+            return False
+        return not self.model.training or (
+            self.num_iterations == 1
+            and args.gradient_accumulation_steps % args.steps_per_generation == 0
+            and args.per_device_train_batch_size * self.accelerator.num_processes % self.num_generations == 0
+        )
+
+    def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
+        args = self.args
+        is_new = self.model.training and (
+            self._step % (args.steps_per_generation * self.num_iterations) == 0 or self._buffered_inputs is None
+        )
+        inputs = super()._prepare_inputs(generation_batch)
+        if is_new:
+            # Micro-batches between which no update can be
+            together = math.gcd(args.steps_per_generation, args.gradient_accumulation_steps)
+            self._buffered_inputs = [
+                batch
+                for start in range(0, args.steps_per_generation, together)
+                for batch in self._form_micro_batches(self._buffered_inputs[start : start + together])
+            ]
+            inputs = self._buffered_inputs[self._step % args.steps_per_generation]
+        return inputs
+
+    def _form_micro_batches(self, batches: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Other micro-batches of the same rows, so that a forward has samples of one prompt, or of equal lengths."""
+        rows = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        size, processes = self.args.per_device_train_batch_size, self.accelerator.num_processes
+        key = rows["rows"] if self._shares_prompts else rows["attention_mask"].sum(1)
+        order = key.argsort()
+        rows = {name: tensor[order] for name, tensor in rows.items()}
+        if self._scores_in_loss and size % self.num_generations != 0:
+            # The samples of a prompt are on one process: deal them out over all of them
+            rows = gather(pad_across_processes(rows, dim=1))  # (N, L)
+            first = self.accelerator.process_index * size
+            mine = [
+                slice(start + first, start + first + size)
+                for start in range(0, len(order) * processes, size * processes)
+            ]
+            rows = {name: torch.cat([tensor[part] for part in mine]) for name, tensor in rows.items()}
+        return split_tensor_dict(rows, len(batches))
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """
-        Roll out -> cut -> pack -> score -> reward.
+        Roll out -> cut -> pack -> score -> reward. Where the loss scores, the policy's part of it is left to the loss.
 
         Returns:
             `dict[str, torch.Tensor]`: what the loss needs, one row per sample: `input_ids`, `attention_mask`,
-            `rationale_mask`, `answer_mask` and `answer_weights` of shape `(B, L)`, `old_logps` and `advantages` of
-            shape `(B,)`.
+            `rationale_mask` and `answer_mask` of shape `(B, L)`, `rows` of shape `(B,)`; with what `_reward` returns, or
+            with what it takes.
         """
         mode = "train" if self.model.training else "eval"
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
@@ -465,59 +663,8 @@ class LaTROTrainer(RLOOTrainer):
             self.pad_to_multiple_of,
         )
         batch = {name: tensor.to(device) for name, tensor in batch.items()}  # (B, L) each
+        batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
 
-        # Score
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            logps = self._score(self.model, batch)  # (B, L)
-            if self.beta != 0.0:
-                reference_logps = self._reference_logps(batch)  # (B, L)
-            else:
-                reference_logps = logps
-        old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
-        answer_logps = objective.logprob(logps, batch["answer_mask"])  # (B,) l(z) = log pi(y|x,z)
-        kl = ((logps - reference_logps) * batch["rationale_mask"]).sum(1)  # (B,) answer tokens are not in it
-
-        # Reward. Gathered, because the rationales of a prompt can be spread over processes.
-        if self.reward_function is None:
-            rewards = answer_logps
-        else:
-            rewards, answer_weights = objective.reward_and_weights(self.reward_function, logps, batch["answer_mask"])
-        finished = torch.tensor([float(rationale.finished) for rationale in rationales], device=device)
-        lengths = batch["rationale_mask"].sum(1).float()
-        sampled_lengths = torch.tensor([float(len(ids)) for ids in sampled_ids], device=device)
-        columns = SampleColumns(rewards, kl, answer_logps, finished, lengths, sampled_lengths)
-        columns = SampleColumns(*gather(torch.stack(columns, dim=1)).unbind(1))  # (N,) each, N = B * processes
-        if len(columns.rewards) % num_generations != 0:
-            raise ValueError(
-                f"A batch of `{mode}_dataset` has {len(columns.rewards)} samples over all processes, which is not a "
-                f"multiple of the {num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so "
-                "that it is."
-            )
-        finite = torch.stack([columns.rewards, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
-        if not finite.all():  # the same on all processes
-            texts = [str(prompt) for prompt in gather_object(prompts)]
-            self._report_nonfinite(
-                "A reward", [text for text, good in zip(texts, finite.tolist(), strict=True) if not good]
-            )
-        local = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
-        penalty = self.unfinished_penalty * (1.0 - columns.finished)
-        if self.reward_function is None:
-            bound = objective.jepo_bound(columns.answer_logps, num_generations)  # (N / K,)
-            rewards = bound.repeat_interleave(num_generations) - penalty
-            advantages = objective.jepo_advantages(columns.answer_logps, num_generations)
-            advantages = advantages + objective.leave_one_out(-penalty - self.beta * columns.kl, num_generations)
-            answer_weights = objective.jepo_weights(columns.answer_logps, num_generations)[local, None]
-            answer_weights = answer_weights * batch["answer_mask"]
-        else:
-            rewards = columns.rewards - penalty
-            clipped = rewards.clamp(*self.reward_clip_range) if self.reward_clip_range else rewards
-            # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
-            advantages = objective.leave_one_out(clipped - self.beta * columns.kl, num_generations)
-        if self.normalize_advantages:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
-        columns = columns._replace(rewards=rewards)
-
-        self._log_rollout(mode, num_generations, columns, advantages)
         table = {
             "prompt": prompts,
             "completion": completions,
@@ -540,13 +687,87 @@ class LaTROTrainer(RLOOTrainer):
             table["extracted"] = [grade.extracted or "" for grade in grades]
             table["correct"] = ["yes" if grade.correct else "no" for grade in grades]
             self._log_accuracy(grades, num_generations)
-        self._log_table(table, columns, advantages)
+        self._rollout = Rollout(len(inputs) * self.accelerator.num_processes, table)
+
+        # Score
+        to_score = {
+            "finished": torch.tensor([float(rationale.finished) for rationale in rationales], device=device),
+            "sampled_lengths": torch.tensor([float(len(ids)) for ids in sampled_ids], device=device),
+        }  # (B,) each
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            if self.beta != 0.0:
+                to_score["reference_logps"] = self._reference_logps(batch)  # (B, L)
+            if self._scores_in_loss:
+                return batch | to_score
+            logps = self._score(self.model, batch)  # (B, L)
+        return batch | self._reward(logps, batch | to_score)
+
+    def _reward(self, logps: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """
+        From the log-probs `(B, L)` of all rationales of the prompts, over all processes, to the parts of the loss:
+        `old_logps` and `advantages` of shape `(B,)`, `answer_weights` of shape `(B, L)`.
+        """
+        mode = "train" if self.model.training else "eval"
+        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
+        old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
+        answer_logps = objective.logprob(logps, batch["answer_mask"])  # (B,) l(z) = log pi(y|x,z)
+        if self.beta != 0.0:
+            # (B,) answer tokens are not in it
+            kl = ((logps - batch["reference_logps"]) * batch["rationale_mask"]).sum(1)
+        else:
+            kl = torch.zeros_like(old_logps)
+
+        # Gathered, because the rationales of a prompt can be spread over processes.
+        if self.reward_function is None:
+            rewards = answer_logps
+        else:
+            rewards, answer_weights = objective.reward_and_weights(self.reward_function, logps, batch["answer_mask"])
+        lengths = batch["rationale_mask"].sum(1).float()
+        columns = SampleColumns(
+            batch["rows"].float(), rewards, kl, answer_logps, batch["finished"], lengths, batch["sampled_lengths"]
+        )
+        columns = SampleColumns(*gather(torch.stack(columns, dim=1)).unbind(1))  # (N,) each, N = B * processes
+        if len(columns.rewards) % num_generations != 0:
+            raise ValueError(
+                f"A batch of `{mode}_dataset` has {len(columns.rewards)} samples over all processes, which is not a "
+                f"multiple of the {num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so "
+                "that it is."
+            )
+        groups = columns.rows.view(-1, num_generations).div(num_generations, rounding_mode="floor")
+        assert (groups == groups[:, :1]).all(), "the rationales of a prompt are adjacent"
+        finite = torch.stack([columns.rewards, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
+        if not finite.all():  # the same on all processes
+            texts = [str(prompt) for prompt in gather_object(self._rollout.table["prompt"])]
+            self._report_nonfinite("A reward", [texts[int(row)] for row in columns.rows[~finite]])
+        penalty = self.unfinished_penalty * (1.0 - columns.finished)
+        first = self.accelerator.process_index * len(old_logps)
+        local = slice(first, first + len(old_logps))
+        if self.reward_function is None:
+            bound = objective.jepo_bound(columns.answer_logps, num_generations)  # (N / K,)
+            rewards = bound.repeat_interleave(num_generations) - penalty
+            advantages = objective.jepo_advantages(columns.answer_logps, num_generations)
+            advantages = advantages + objective.leave_one_out(-penalty - self.beta * columns.kl, num_generations)
+            answer_weights = objective.jepo_weights(columns.answer_logps, num_generations)[local, None]
+            answer_weights = answer_weights * batch["answer_mask"]
+        else:
+            rewards = columns.rewards - penalty
+            clipped = rewards.clamp(*self.reward_clip_range) if self.reward_clip_range else rewards
+            # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
+            advantages = objective.leave_one_out(clipped - self.beta * columns.kl, num_generations)
+        if self.normalize_advantages:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
+
+        self._rollout.scored.append((columns._replace(rewards=rewards), advantages))
+        scores = self._rollout.scores()
+        if scores is not None:
+            self._log_rollout(mode, num_generations, *scores)
+            self._log_table(self._rollout.table, *scores)
 
         advantages = advantages[local]
         if self.mask_truncated_completions:
-            advantages = advantages * columns.finished[local]
-            answer_weights = answer_weights * columns.finished[local, None]
-        return {**batch, "answer_weights": answer_weights, "old_logps": old_logps, "advantages": advantages}
+            advantages = advantages * batch["finished"]
+            answer_weights = answer_weights * batch["finished"][:, None]
+        return {"answer_weights": answer_weights, "old_logps": old_logps, "advantages": advantages}
 
     def _score(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Log-prob of each rationale and answer token `(B, L)`, in forwards of at most the per-device batch size."""
@@ -573,9 +794,21 @@ class LaTROTrainer(RLOOTrainer):
     def _per_token_logps(
         self, model: nn.Module, batch: dict[str, Tensor], **kwargs: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Log-probs and entropies `(B, L)`, 0 where the shortest prompt reaches, and the MoE auxiliary loss."""
-        prompt_mask = batch["attention_mask"] - batch["rationale_mask"] - batch["answer_mask"]
-        shortest_prompt = int(prompt_mask.sum(1).min())
+        """Log-probs and entropies `(B, L)` on rationales and answers, and the MoE auxiliary loss."""
+        scored = (batch["rationale_mask"] + batch["answer_mask"]).bool()  # (B, L)
+        if self._shares_prompts:
+            sequence = share_prompts(batch)
+            with self.accelerator.autocast():
+                outputs = model(**sequence, fused_lm_head=True)
+            labelled = sequence["shift_labels"] != -100  # (1, T)
+
+            def to_rows(tokens: Tensor) -> Tensor:
+                return tokens.new_zeros(scored.shape).masked_scatter(scored, tokens[labelled])
+
+            entropies = None if outputs.entropy is None else to_rows(outputs.entropy)
+            return to_rows(outputs.log_probs), entropies, None  # a model of experts does not share prompts
+
+        shortest_prompt = int((batch["attention_mask"] - scored.long()).sum(1).min())
         logps, entropies, aux_loss = self._get_per_token_logps_and_entropies(
             model,
             batch["input_ids"],
@@ -599,6 +832,8 @@ class LaTROTrainer(RLOOTrainer):
         )
 
         assert entropies is not None  # it was asked for
+        if "advantages" not in batch:
+            batch |= self._reward(logps.detach(), batch)
 
         # loss = - mean_k( A_k * log pi(z_k|x) + answer_coef * sum_t w_kt * logp_kt )      (paper, Eq. 4)
         rationale_logps = (logps * rationale_mask).sum(1)  # (B,)
@@ -613,6 +848,13 @@ class LaTROTrainer(RLOOTrainer):
 
         self._log_loss(mode, batch, rationale_logps.detach(), rationale_loss.detach(), answer_loss.detach(), entropies)
         return loss
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        loss, _, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        # `Trainer` takes the samples for the dataset's rows, and of the last batch drops what is more: whole processes
+        return self.accelerator.reduce(loss, reduction="mean"), None, None
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Called between the backwards and the update."""
@@ -643,7 +885,7 @@ class LaTROTrainer(RLOOTrainer):
 
     def _log_rollout(self, mode: str, num_generations: int, columns: SampleColumns, advantages: Tensor) -> None:
         """Metrics of the samples of all processes."""
-        rewards, kl, answer_logps, finished, lengths, sampled_lengths = columns  # (N,) each
+        _, rewards, kl, answer_logps, finished, lengths, sampled_lengths = columns  # (N,) each
         metrics = self._metrics[mode]
         # For TRL a completion is truncated unless its last token is an end token: here a stop string ends it as well
         terminated = sampled_lengths[finished.bool()] if finished.any() else torch.zeros(1)

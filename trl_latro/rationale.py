@@ -185,6 +185,10 @@ class RationaleStop(StoppingCriteria):
         self._answer_room = answer_room
         self._stops_at = {}
 
+    def keep(self, rows: list[int]) -> None:
+        """Go on with some of the rows, in a new call of `generate`."""
+        self._stops_at = {new: self._stops_at[old] for new, old in enumerate(rows) if old in self._stops_at}
+
     def __call__(
         self, input_ids: torch.LongTensor, scores: tuple[torch.Tensor] | None, **kwargs: Any
     ) -> torch.BoolTensor:

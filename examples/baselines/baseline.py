@@ -23,9 +23,11 @@ from trl import (
 from trl_latro import LaTROConfig
 from trl_latro.evaluation.generation import find_stop_strings
 from trl_latro.evaluation.results import Generation
+from trl_latro.hub import SayFailedPushes
 from trl_latro.rationale import find_stop
 from trl_latro.scripts.common import AnyMachine, TrainArguments, check_model, prepare
-from trl_latro.scripts.hub import SayFailedPushes, push_model
+from trl_latro.scripts.hub import last_push
+from trl_latro.trackers import TrackerRun
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
@@ -122,13 +124,15 @@ def train(
     )
     if training_args.push_to_hub:
         trainer.add_callback(SayFailedPushes(trainer))
+    TrackerRun(training_args).begin_training(trainer, resumed=checkpoint is not None)
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with the card
     trainer.create_model_card(model_name=Path(output_dir).name)
     trainer.accelerator.print(f"Trained on {len(rows)} rows. Model saved to {output_dir}.")
     try:
         if training_args.push_to_hub:
-            push_model(trainer)
+            with last_push(trainer):
+                trainer.push_to_hub()
     finally:
         trainer.accelerator.end_training()
 

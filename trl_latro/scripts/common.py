@@ -2,21 +2,18 @@
 
 """What every training script does, whatever it trains with: where it starts, what it refuses, on which machine."""
 
-import json
 import logging
 import os
-import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
 from trl import ModelConfig
 
-from .hub import make_repository
+from ..checkpoints import check_writable, list_checkpoints, remove_checkpoint, resolve_checkpoint
+from ..hub import make_repository
 from .task_arguments import TaskArguments
-from .trackers import set_up_trackers
 
 
 logger = logging.getLogger(__name__)
@@ -101,43 +98,18 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
 
     Raises:
         `ValueError`: `output_dir` holds checkpoints and the user said neither what to do with them; or there is no
-        checkpoint to resume from.
+        checkpoint to resume from, see [`resolve_checkpoint`].
     """
-    checkpoints = sorted(Path(output_dir).glob("checkpoint-*"), key=_step_of, reverse=True)
     if not resume_from_checkpoint:
+        checkpoints = list_checkpoints(output_dir)
         if checkpoints and not overwrite:
             raise ValueError(
                 f"output_dir {output_dir!r} already holds checkpoints (the last is {checkpoints[0].name}). Continue with "
                 "--resume_from_checkpoint last, delete them with --overwrite_output_dir, or choose another --output_dir."
             )
-        return None
-    if overwrite:
+    elif overwrite:
         raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
-    if str(resume_from_checkpoint).lower() not in ("true", "last"):
-        if not is_whole(Path(str(resume_from_checkpoint))):
-            raise ValueError(
-                f"--resume_from_checkpoint: {str(resume_from_checkpoint)!r} is not a complete checkpoint, it has no "
-                "whole trainer_state.json."
-            )
-        return str(resume_from_checkpoint)
-    for checkpoint in checkpoints:
-        if is_whole(checkpoint):
-            return str(checkpoint)
-        logger.warning("%s was cut short while it was written, it is passed over.", checkpoint)
-    raise ValueError(f"--resume_from_checkpoint {resume_from_checkpoint}: {output_dir!r} holds no checkpoint.")
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: `trainer_state.json` is what is written last."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    return True
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+    return resolve_checkpoint(output_dir, resume_from_checkpoint)
 
 
 def check_model(training_args: TrainingArguments, model_args: ModelConfig) -> None:
@@ -159,16 +131,18 @@ def prepare(
     task_args: TrainArguments, training_args: TrainingArguments, model_args: ModelConfig
 ) -> tuple[str | None, PreTrainedTokenizerBase]:
     """
-    Find out where training starts, make the Hub's repository and clear the output folder if asked to, name the trackers'
-    run, load the tokenizer, and hand the model's settings on to the trainer.
+    Find out where training starts, make the Hub's repository and clear the output folder if asked to, load the tokenizer,
+    and hand the model's settings on to the trainer.
 
     Returns:
         `tuple[str | None, PreTrainedTokenizerBase]`: the checkpoint to resume from, and the tokenizer.
 
     Raises:
         `ValueError`: see [`find_checkpoint`] and [`make_repository`].
+        `OutputDirError`: the output folder cannot be written to.
     """
     output_dir = str(training_args.output_dir)
+    check_writable(output_dir)
     checkpoint = find_checkpoint(
         output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
     )
@@ -177,9 +151,8 @@ def prepare(
     if task_args.overwrite_output_dir:
         with training_args.main_process_first(local=False):
             if training_args.process_index == 0:
-                for old in Path(output_dir).glob("checkpoint-*"):
-                    shutil.rmtree(old)
-    set_up_trackers(training_args, checkpoint)
+                for old in list_checkpoints(output_dir):
+                    remove_checkpoint(old)
     tokenizer = AutoTokenizer.from_pretrained(
         model_args.model_name_or_path,
         revision=model_args.model_revision,

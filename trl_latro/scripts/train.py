@@ -8,14 +8,14 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
+from ..checkpoints import say_failed_write
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
 from ..planning.budget import budget
 from ..preemption import SaveOnSigterm
 from ..tasks.sources import HubSource
 from .common import AnyMachine, TrainArguments, check_model, prepare
-from .hub import SayFailedPushes, push_model
-from .trackers import reopen_trackio
+from .hub import last_push
 
 
 @dataclass
@@ -79,8 +79,6 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    if training_args.push_to_hub:
-        trainer.add_callback(SayFailedPushes(trainer))
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
@@ -93,15 +91,16 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
 
     from_hub = task_args.dataset_path is None
     dataset_name = task.source.name if from_hub and isinstance(task.source, HubSource) else None
-    trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
-    trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
+    with say_failed_write(Path(output_dir)):
+        trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
+        trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
     trainer.accelerator.print(f"Model saved to {output_dir}.")
     if eval_dataset is not None:
-        reopen_trackio(trainer)
         trainer.save_metrics("eval", trainer.evaluate())
     try:
         if training_args.push_to_hub:
-            push_model(trainer, dataset_name=dataset_name)
+            with last_push(trainer):
+                trainer.push_to_hub(dataset_name=dataset_name)
     finally:
         trainer.accelerator.end_training()
 

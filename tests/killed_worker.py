@@ -1,0 +1,45 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""
+`trl-latro`, of which one rank is killed in the middle of writing a file, for `test_killed.py`: `KILL` is the rank and the
+end of the file's path, as in `1:checkpoint-6/optimizer.pt`.
+"""
+
+import io
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerState
+
+from trl_latro.cli import main
+
+
+RANK, _, FILE = os.environ.get("KILL", "").partition(":")
+
+torch_save, save_to_json = torch.save, TrainerState.save_to_json
+
+
+def write_half_and_die(path: Path, content: bytes) -> None:
+    path.write_bytes(content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def save(value: Any, file: Any, *args: Any, **kwargs: Any) -> None:
+    if os.environ["RANK"] == RANK and str(file).endswith(FILE):
+        buffer = io.BytesIO()
+        torch_save(value, buffer, *args, **kwargs)
+        write_half_and_die(Path(file), buffer.getvalue())
+    torch_save(value, file, *args, **kwargs)
+
+
+def save_state(state: TrainerState, json_path: str) -> None:
+    save_to_json(state, json_path)
+    if os.environ["RANK"] == RANK and json_path.endswith(FILE):
+        write_half_and_die(Path(json_path), Path(json_path).read_bytes())
+
+
+if __name__ == "__main__":
+    torch.save, TrainerState.save_to_json = save, save_state
+    main()

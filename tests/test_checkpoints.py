@@ -1,0 +1,133 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Checkpoints that were cut short, and folders that cannot be written to."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny
+from disks import mounted
+from given import cpu_config, snapshot
+from trl_latro import LaTROTrainer
+from trl_latro.checkpoints import OutputDirError, check_writable, is_whole, resolve_checkpoint
+from trl_latro.scripts.train import main
+
+
+TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
+
+
+def make_trainer(output_dir: Path, max_steps: int = 3) -> LaTROTrainer:
+    args = cpu_config(
+        str(output_dir),
+        beta=0.0,
+        max_completion_length=8,
+        per_device_train_batch_size=4,
+        max_steps=max_steps,
+        save_strategy="steps",
+        save_steps=1,
+        save_total_limit=2,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+    )
+    return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, tiny.tiny_dataset(8), processing_class=TOKENIZER)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writing beyond fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def losses(trainer: LaTROTrainer) -> list[float]:
+    return [log["loss"] for log in trainer.state.log_history if "loss" in log]
+
+
+def test_the_trainer_passes_over_a_checkpoint_cut_short(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    cut_short = tmp_path / "checkpoint-3"
+    state = cut_short / "trainer_state.json"
+    state.write_bytes(state.read_bytes()[:100])
+    (tmp_path / "checkpoint-best").mkdir()  # a folder of the user's, not a checkpoint of the trainer
+
+    resumed = make_trainer(tmp_path)
+    resumed.train(resume_from_checkpoint=True)
+    assert f"{cut_short} was cut short while it was written, it is passed over." in caplog.text
+    assert losses(resumed) == losses(trainer)
+    for name, tensor in snapshot(trainer.model).items():
+        torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
+    assert is_whole(cut_short)
+
+
+def test_without_a_whole_checkpoint_the_trainer_says_so(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(ValueError, match=f"{str(tmp_path)!r} holds no checkpoint"):
+        trainer.train(resume_from_checkpoint=True)
+    (tmp_path / "checkpoint-1").mkdir()
+    with pytest.raises(
+        ValueError, match="holds no whole checkpoint, checkpoint-1 was cut short. Leave it out to start"
+    ):
+        trainer.train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match="checkpoint-1' is not a complete checkpoint"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    make_trainer(tmp_path).train()  # leaves the checkpoints 2 and 3
+    stopped = make_trainer(tmp_path, max_steps=4)
+    message = (
+        rf"{tmp_path}/checkpoint-4 could not be written to its end, with \d+ MiB free on its disk: .*\. The earlier "
+        rf"checkpoints are whole: .*, continue from the last with resume_from_checkpoint='{tmp_path}/checkpoint-3'\.$"
+    )
+    with files_of_at_most(100_000), pytest.raises(OutputDirError, match=message):  # optimizer.pt is longer
+        stopped.train(resume_from_checkpoint=True)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in (2, 3, 4)]
+
+    whole, resumed = make_trainer(tmp_path / "whole", max_steps=4), make_trainer(tmp_path, max_steps=4)
+    whole.train()
+    resumed.train(resume_from_checkpoint=True)
+    assert losses(resumed) == losses(whole)
+    for name, tensor in snapshot(whole.model).items():
+        torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
+
+
+def test_a_checkpoint_that_is_written_over_does_not_pass_for_whole(tmp_path: Path) -> None:
+    make_trainer(tmp_path).train()
+    again = make_trainer(tmp_path)
+    with (
+        files_of_at_most(100_000),
+        pytest.raises(OutputDirError, match=r"checkpoint-3 could not be .*checkpoint-2'\.$"),
+    ):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert not is_whole(tmp_path / "checkpoint-3")
+    assert resolve_checkpoint(tmp_path, True) == str(tmp_path / "checkpoint-2")
+
+
+def test_an_unwritable_folder_is_refused_before_the_model_loads(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output_dir = tmp_path / "file" / "run"
+    model = str(tmp_path / "model")
+    TOKENIZER.save_pretrained(model)  # no weights: whatever needs them comes too late
+    message = f"output_dir {str(output_dir)!r} cannot be written to: Not a directory. Choose another output_dir"
+    with pytest.raises(OutputDirError, match=message):
+        LaTROTrainer(model, cpu_config(str(output_dir)), tiny.tiny_dataset(8))
+    (tmp_path / "train.jsonl").write_text('{"question": "1?", "answer": "1"}\n' * 4)
+    arguments = ["--task", str(tmp_path / "train.jsonl"), "--model_name_or_path", model, "--report_to", "none"]
+    with pytest.raises(OutputDirError, match=message):
+        main([*arguments, "--output_dir", str(output_dir), "--validation_size", "0"])
+
+
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro") as disk:
+        for output_dir in (disk, disk / "run"):
+            with pytest.raises(OutputDirError, match="cannot be written to: Read-only file system"):
+                check_writable(output_dir)

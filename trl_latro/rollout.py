@@ -1,0 +1,95 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Generation that goes on with the rows that are not done, without those that are."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+
+from .rationale import RationaleStop
+
+
+# `generate` computes rows that are done to its end. It is left when this share of its rows is done; each time the cache
+# of the others is copied, so a smaller share saves less than it costs.
+DONE_SHARE = 1 / 8
+
+
+class _EnoughDone(StoppingCriteria):
+    """
+    Ends `generate` for all rows when [`DONE_SHARE`] of them are done.
+
+    Attributes:
+        done (`torch.Tensor` of shape `(B,)`): The rows that are.
+    """
+
+    def __init__(self, rationale_stop: RationaleStop, end_token_ids: Tensor, num_rows: int):
+        self.rationale_stop = rationale_stop
+        self.end_token_ids = end_token_ids
+        self.done = torch.zeros(num_rows, dtype=torch.bool, device=end_token_ids.device)
+
+    def __call__(self, input_ids: Tensor, scores: tuple[Tensor] | None, **kwargs: Any) -> torch.BoolTensor:
+        ended = torch.isin(input_ids[:, -1], self.end_token_ids)
+        self.done = self.done | ended | self.rationale_stop(cast(torch.LongTensor, input_ids), scores)
+        enough = self.done.float().mean() >= DONE_SHARE
+        return cast(torch.BoolTensor, self.done | enough)
+
+
+def generate_until_done(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    rationale_stop: RationaleStop,
+    generation_config: GenerationConfig,
+    **kwargs: Any,
+) -> list[list[int]]:
+    """
+    Sample as `generate` does, but leave rows that are done out of further forwards.
+
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            Model whose cache can be cut to some of its rows.
+        input_ids (`torch.Tensor` of shape `(B, P)`), attention_mask (`torch.Tensor` of shape `(B, P)`):
+            Prompts, padded on the left.
+        rationale_stop ([`RationaleStop`]):
+            Where rationales end, besides end tokens; `start` was called.
+        generation_config ([`~transformers.GenerationConfig`]):
+            Settings of `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`. Settings that depend on how
+            many tokens were generated (`min_new_tokens`) do not work.
+        **kwargs:
+            Further arguments of `generate`.
+
+    Returns:
+        `list[list[int]]`: the sampled tokens of each row; padding may follow.
+    """
+    prompt_length = input_ids.size(1)
+    end_token_ids = torch.as_tensor(generation_config.eos_token_id, device=input_ids.device)
+    completions: list[list[int]] = [[] for _ in range(input_ids.size(0))]
+    rows = torch.arange(
+        input_ids.size(0), device=input_ids.device
+    )  # of the ids below, in the order of the completions
+    cache = None
+    while len(rows) > 0:
+        enough_done = _EnoughDone(rationale_stop, end_token_ids, len(rows))
+        left = generation_config.max_new_tokens - (input_ids.size(1) - prompt_length)
+        outputs = model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            generation_config=generation_config,
+            max_new_tokens=left,
+            stopping_criteria=StoppingCriteriaList([enough_done]),
+            return_dict_in_generate=True,
+            **kwargs,
+        )
+        sampled = outputs.sequences.size(1) - input_ids.size(1)
+        input_ids, cache = outputs.sequences, outputs.past_key_values
+        done = enough_done.done if sampled < left else torch.ones_like(enough_done.done)
+        for row, ids in zip(rows[done].tolist(), input_ids[done, prompt_length:].tolist(), strict=True):
+            completions[row] = ids
+        kept = (~done).nonzero()[:, 0]
+        rows, input_ids = rows[kept], input_ids[kept]
+        attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(done), sampled)], dim=1)[kept]
+        cache.batch_select_indices(kept)
+        rationale_stop.keep(kept.tolist())
+    return completions
