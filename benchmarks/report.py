@@ -20,6 +20,7 @@ BEGIN, END = "<!-- tables: written by benchmarks/report.py -->", "<!-- end of ta
 NAMES = {
     "released": "(a) released formulation",
     "rloo": "(b) `RLOOTrainer` + reward + answer term",
+    "ours_unshared": "(c) with `share_prompts=False`",
     "ours": "(c) `LaTROTrainer`",
     "floor_unshared": "(d) floor, a prompt per row",
     "floor_shared": "(d) floor, a prompt per group",
@@ -27,6 +28,7 @@ NAMES = {
 COLOURS = {
     "released": "#b8b8b8",
     "rloo": "#8c8c8c",
+    "ours_unshared": "#9dbdd6",
     "ours": "#2f6f9f",
     "floor_unshared": "#d9c89a",
     "floor_shared": "#c2a552",

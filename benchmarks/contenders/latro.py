@@ -19,16 +19,25 @@ class GivenCompletions(LaTROTrainer):
         return trainers.given_rationales(self.case, prompt_ids, stop_ids(self.case.tokenizer))
 
 
-def config(case: Case) -> LaTROConfig:
-    return LaTROConfig(answer_template=ANSWER_TEMPLATE, **trainers.settings(case))
+def config(case: Case, share_prompts: bool = True) -> LaTROConfig:
+    return LaTROConfig(answer_template=ANSWER_TEMPLATE, share_prompts=share_prompts, **trainers.settings(case))
 
 
 class OurLaTRO:
+    share_prompts = True
+
     def __init__(self, case: Case, meter: Meter):
-        self.trainer = GivenCompletions(args=config(case), **trainers.trainer_arguments(case))
+        args = config(case, self.share_prompts)
+        self.trainer = GivenCompletions(args=args, **trainers.trainer_arguments(case))
         self.trainer.case = case
         self.model = self.trainer.model
         trainers.watch(self.trainer, meter)
 
     def run(self, updates: int) -> None:
         trainers.run(self.trainer, updates)
+
+
+class OurLaTROUnshared(OurLaTRO):
+    """The same with `share_prompts=False`: what the shared prompt saves."""
+
+    share_prompts = False
