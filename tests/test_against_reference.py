@@ -245,9 +245,12 @@ def compare(run: Run) -> list[float]:
         close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
         close(update.logs["reward"], joined(scores, "reward"), f"update {number}, rewards")
         advantages = joined(scores, "advantage")
+        # Differences of rewards, and rounded as these are in float32
+        size_of_rewards = max(abs(reward) for reward in joined(scores, "reward"))
         if run.trainer.args.normalize_advantages:
             advantages = reference.normalized(advantages)
-        close(update.logs["advantage"], advantages, f"update {number}, advantages")
+            size_of_rewards = 1.0
+        close(update.logs["advantage"], advantages, f"update {number}, advantages", size_of_rewards)
 
         old_logps, weights = joined(scores, "rationale_logp"), joined(scores, "weights")
         samples = {
