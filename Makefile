@@ -9,13 +9,23 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study test test-slow backends lint format typecheck clean
+.PHONY: quickstart study benchmark test test-slow backends lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
 
 study: .venv/.quickstart-installed
 	.venv/bin/python examples/study.py
+
+# What the CPU can say, and docs/speed.md; on a GPU see there.
+benchmark: .venv/.quickstart-installed
+	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu
+	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --prompt-tokens 75 --rounds 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --rounds 1 --updates 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --updates 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode profile --device cpu
+	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --updates 1 --generations 8 --micro-batch 8
+	.venv/bin/python benchmarks/report.py
 
 test: .venv/.test-installed
 	.venv/bin/python -m pytest -q

@@ -1,21 +1,26 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Generation without the rows that are done: the same tokens, fewer forwards."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 
 import tiny
+from given import cpu_config, lora_config
+from trl_latro import LaTROTrainer
 from trl_latro.rationale import RationaleStop
-from trl_latro.rollout import generate_until_done
+from trl_latro.rollout import can_leave_rows_out, generate_until_done
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=120)
 STOPS = ["e", "t "]
 LIMIT = 48
+SLIDING = {"kind": "mistral", "sliding_window": 8}
 
 
 def prompts(num_rows: int) -> tuple[Tensor, Tensor]:
@@ -62,9 +67,12 @@ def watched_rows(model: PreTrainedModel) -> list[int]:
 
 
 @pytest.mark.parametrize("answer_room", [0, 5])
-@pytest.mark.parametrize("model", [{"kind": "llama"}, {"kind": "gpt2"}, {"kind": "mistral", "sliding_window": 8}])
+@pytest.mark.parametrize(
+    "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3")), SLIDING], ids=str
+)
 def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_room: int) -> None:
     net = tiny.tiny_model(TOKENIZER, seed=3, **model)
+    assert can_leave_rows_out(net, config(do_sample=False))
     ids, mask = prompts(24)
     expected = net.generate(
         ids,
@@ -90,3 +98,36 @@ def test_rows_that_are_done_are_not_computed() -> None:
     assert kept <= computed <= 1.15 * kept
     longest = max(len(row) for row in found)
     assert len(found) * longest > 2 * kept, "with rows of one length nothing could be saved"
+
+
+def test_rows_are_left_out_only_where_the_models_cache_is_known() -> None:
+    def can(model: PreTrainedModel, **own: Any) -> bool:
+        for name, value in own.items():
+            setattr(model.generation_config, name, value)
+        return can_leave_rows_out(model, config(do_sample=True))
+
+    def llama() -> PreTrainedModel:
+        return tiny.tiny_model(TOKENIZER, kind="llama")
+
+    assert can(llama())
+    assert can(get_peft_model(llama(), lora_config()))
+    assert not can(tiny.tiny_model(TOKENIZER, kind="gpt2"))
+    assert not can(llama(), use_cache=False)
+    assert not can(llama(), cache_implementation="static")
+    assert not can(llama(), min_new_tokens=3)
+    assert not can(get_peft_model(llama(), PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")))
+    activated = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", alora_invocation_tokens=[5])
+    assert not can(get_peft_model(llama(), activated))
+
+
+@pytest.mark.parametrize("own", [{"use_cache": False}, {"cache_implementation": "static"}, {"min_new_tokens": 3}])
+def test_a_model_with_settings_of_its_own_trains(own: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny.tiny_model(TOKENIZER, kind="llama", seed=3)
+    for name, value in own.items():
+        setattr(model.generation_config, name, value)
+    args = cpu_config(
+        str(tmp_path), beta=0.0, max_completion_length=12, max_steps=1, rationale_stop_strings=STOPS, num_generations=4
+    )
+    trainer = LaTROTrainer(model, args, tiny.tiny_dataset(3), processing_class=TOKENIZER)
+    trainer.train()
+    assert trainer.state.global_step == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
@@ -130,6 +131,15 @@ def test_models_of_the_hubs_own_code_are_not_taken_for_known_ones() -> None:
 
     own = LlamaForCausalLM(tiny.tiny_model(TOKENIZER, kind="llama").config)
     assert why_not_shared(own) is not None
+
+
+def test_other_adapters_than_lora_have_separate_rows() -> None:
+    model = tiny.tiny_model(TOKENIZER, kind="llama")
+    assert why_not_shared(get_peft_model(model, lora_config())) is None
+    activated = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", alora_invocation_tokens=[5])
+    for adapter in (activated, PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")):
+        reason = why_not_shared(get_peft_model(tiny.tiny_model(TOKENIZER, kind="llama"), adapter))
+        assert reason == f"the adapter, {type(adapter).__name__}, is not plain LoRA"
 
 
 def test_nothing_is_said_where_it_is_not_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

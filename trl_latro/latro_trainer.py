@@ -56,7 +56,7 @@ from .rationale import (
     find_stop,
     until_stop,
 )
-from .rollout import generate_until_done
+from .rollout import can_leave_rows_out, generate_until_done
 from .sampler import EpochSampler
 from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
 from .trackers import TrackerRun
@@ -279,10 +279,7 @@ class LaTROTrainer(RLOOTrainer):
         return model.get_base_model() if isinstance(model, PeftModel) else model
 
     def _enable_shared_prompts(self) -> bool:
-        reason = why_not_shared(self._policy)
-        model = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-            reason = "the adapter puts tokens of its own in front of each row"
+        reason = why_not_shared(self.accelerator.unwrap_model(self.model))
         if reason is not None:
             if self.accelerator.is_main_process:
                 logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
@@ -530,7 +527,7 @@ class LaTROTrainer(RLOOTrainer):
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            if self._generates_until_done:
+            if self._generates_alone and can_leave_rows_out(unwrapped_model, self.generation_config):
                 # Other processes may make more forwards, or less: the weights are here
                 return generate_until_done(
                     unwrapped_model,
@@ -549,11 +546,10 @@ class LaTROTrainer(RLOOTrainer):
         return output_ids[:, input_ids.size(1) :].tolist()
 
     @property
-    def _generates_until_done(self) -> bool:
-        """Whether rows that are done can be left out: not where all processes must make the same forwards."""
+    def _generates_alone(self) -> bool:
+        """Whether a process may make other forwards than the others, since it has all weights."""
         gathered = not self._dist.is_fsdp and (not self._dist.is_zero3 or self.args.ds3_gather_for_generation)
-        alone = self.accelerator.num_processes == 1 or gathered
-        return alone and not self.args.generation_kwargs and self.args.cache_implementation is None
+        return self.accelerator.num_processes == 1 or gathered
 
     def _trim(self, ids: list[int]) -> list[int]:
         """Drop the padding after an end token or a stop string. A rationale without tokens keeps an end token."""

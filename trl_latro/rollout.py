@@ -1,12 +1,15 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Generation that goes on with the rows that are not done, without those that are."""
 
+import copy
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
+from .known_models import why_unknown
 from .rationale import RationaleStop
 
 
@@ -35,6 +38,23 @@ class _EnoughDone(StoppingCriteria):
         return cast(torch.BoolTensor, self.done | enough)
 
 
+def can_leave_rows_out(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> bool:
+    """
+    Whether [`generate_until_done`] gives what `generate` does: a known model, with its usual cache, and no setting that
+    counts the tokens of a call. `generate` takes from the model's own settings what `generation_config` leaves open.
+    """
+    own = model.generation_config
+    return why_unknown(model) is None and all(
+        config.cache_implementation is None
+        and config.use_cache in (None, True)
+        and not config.min_length
+        and not config.min_new_tokens
+        and config.begin_suppress_tokens is None
+        and config.exponential_decay_length_penalty is None
+        for config in (generation_config, own)
+    )
+
+
 def generate_until_done(
     model: PreTrainedModel,
     input_ids: Tensor,
@@ -48,21 +68,22 @@ def generate_until_done(
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
-            Model whose cache can be cut to some of its rows.
+            Model, see [`can_leave_rows_out`].
         input_ids (`torch.Tensor` of shape `(B, P)`), attention_mask (`torch.Tensor` of shape `(B, P)`):
             Prompts, padded on the left.
         rationale_stop ([`RationaleStop`]):
             Where rationales end, besides end tokens; `start` was called.
         generation_config ([`~transformers.GenerationConfig`]):
-            Settings of `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`. Settings that depend on how
-            many tokens were generated (`min_new_tokens`) do not work.
+            Settings of `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`.
         **kwargs:
             Further arguments of `generate`.
 
     Returns:
         `list[list[int]]`: the sampled tokens of each row; padding may follow.
     """
-    prompt_length = input_ids.size(1)
+    prompt_length, limit = input_ids.size(1), generation_config.max_new_tokens
+    generation_config = copy.deepcopy(generation_config)
+    generation_config.return_dict_in_generate = True
     end_token_ids = torch.as_tensor(generation_config.eos_token_id, device=input_ids.device)
     completions: list[list[int]] = [[] for _ in range(input_ids.size(0))]
     rows = torch.arange(
@@ -71,20 +92,19 @@ def generate_until_done(
     cache = None
     while len(rows) > 0:
         enough_done = _EnoughDone(rationale_stop, end_token_ids, len(rows))
-        left = generation_config.max_new_tokens - (input_ids.size(1) - prompt_length)
+        generation_config.max_new_tokens = limit - (input_ids.size(1) - prompt_length)
         outputs = model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
             past_key_values=cache,
             generation_config=generation_config,
-            max_new_tokens=left,
             stopping_criteria=StoppingCriteriaList([enough_done]),
-            return_dict_in_generate=True,
             **kwargs,
         )
         sampled = outputs.sequences.size(1) - input_ids.size(1)
         input_ids, cache = outputs.sequences, outputs.past_key_values
-        done = enough_done.done if sampled < left else torch.ones_like(enough_done.done)
+        limit_reached = sampled == generation_config.max_new_tokens
+        done = torch.ones_like(enough_done.done) if limit_reached else enough_done.done
         for row, ids in zip(rows[done].tolist(), input_ids[done, prompt_length:].tolist(), strict=True):
             completions[row] = ids
         kept = (~done).nonzero()[:, 0]

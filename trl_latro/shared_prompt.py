@@ -16,51 +16,60 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    LlamaForCausalLM,
-    MistralForCausalLM,
-    Phi3ForCausalLM,
-    PreTrainedModel,
-    Qwen2ForCausalLM,
-    Qwen3ForCausalLM,
-)
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from .known_models import why_unknown
 
-# Classes whose log-probs the tests have compared: tokens meet in attention only, and know their places from
-# `position_ids` only. A model's own code from the Hub is none of them.
-MODEL_CLASSES = (LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 
 _ATTENTION = "latro_shared_prompt"
+
+
+# Attention works on segments of similar lengths at a time: none is shorter than this share of the longest
+_SIMILAR = 2 / 3
+
+
+@dataclass
+class Part:
+    """
+    Rows that attention works on together: N rows of at most Q query and K key tokens.
+
+    Attributes:
+        queries (`torch.Tensor` of shape `(N, Q)`), keys (`torch.Tensor` of shape `(N, K)`):
+            Places of the tokens in the sequence. Behind a shorter row stand any other tokens.
+        query_positions (`torch.Tensor` of shape `(N, Q)`), key_positions (`torch.Tensor` of shape `(N, K)`):
+            Their positions in the row of the batch.
+        mask (`torch.Tensor` of shape `(N, 1, Q, K)`, *optional*):
+            Which keys a query sees. If `None`, those up to its own place.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    query_positions: Tensor
+    key_positions: Tensor
+    mask: Tensor | None
 
 
 @dataclass
 class SharedPromptLayout:
     """
-    Where attention finds the tokens of the sequence. T tokens, G prompts of at most P tokens without the last, S segments
-    of at most R tokens.
+    Where attention finds the T tokens of the sequence.
 
     Attributes:
-        prompts (`torch.Tensor` of shape `(G, P)`):
-            Places of the prompts' tokens in the sequence. What stands behind a shorter one does not matter.
-        segments (`torch.Tensor` of shape `(S, R)`):
-            Places of the segments' tokens.
-        prompt_of_segment (`torch.Tensor` of shape `(S,)`):
-            The prompt of each segment.
-        distances (`torch.Tensor` of shape `(S, 1, R, P + R)`):
-            By how many positions each token of a segment stands behind those of its prompt and of the segment.
+        parts (`list[Part]`):
+            The prompts, and the segments by length.
         order (`torch.Tensor` of shape `(T,)`):
-            For each token of the sequence, its place among the `G * P` of the prompts and the `S * R` of the segments.
+            For each token of the sequence, its place among the queries of all parts.
+        longest (`int`):
+            No row has more tokens.
     """
 
-    prompts: Tensor
-    segments: Tensor
-    prompt_of_segment: Tensor
-    distances: Tensor
+    parts: list[Part]
     order: Tensor
+    longest: int
 
 
 def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:
@@ -74,8 +83,8 @@ def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`: arguments of a model that [`enable_shared_prompts`] has prepared: `input_ids` and
         `position_ids` of shape `(1, T)`, `shift_labels` `(1, T)` with the next token where it belongs to a rationale or an
-        answer and -100 elsewhere, `attention_mask` `(S, 1, R, P + R)` and `shared_prompt_layout`. The labels that are not
-        -100 stand in the order of the rows' tokens.
+        answer and -100 elsewhere, `attention_mask` and `shared_prompt_layout`. The labels that are not -100 stand in the
+        order of the rows' tokens.
     """
     input_ids = batch["input_ids"]  # (B, L)
     ends = batch["attention_mask"].sum(1)  # (B,)
@@ -86,47 +95,70 @@ def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:
     prompt_ids = input_ids.masked_fill(columns >= prompt_ends[:, None], 0)
     is_new = torch.ones_like(prompt_ends, dtype=torch.bool)
     is_new[1:] = (prompt_ids[1:] != prompt_ids[:-1]).any(1) | (prompt_ends[1:] != prompt_ends[:-1])
-    prompt_of_segment = is_new.cumsum(0) - 1  # (S,) = (B,)
 
     in_prompt = columns < prompt_ends[is_new, None] - 1  # (G, L)
-    in_segment = (columns >= prompt_ends[:, None] - 1) & (columns < ends[:, None])  # (S, L)
+    in_segment = (columns >= prompt_ends[:, None] - 1) & (columns < ends[:, None])  # (S, L), S = B
     next_ids = input_ids.roll(-1, dims=1).masked_fill(columns >= ends[:, None] - 1, -100)
     positions = columns.expand_as(input_ids)
     in_both = torch.cat([in_prompt, in_segment])  # (G + S, L)
-
-    prompt_lengths, segment_lengths = in_prompt.sum(1), in_segment.sum(1)
-    prompts, in_prompts = _places(prompt_lengths, 0)
-    segments, in_segments = _places(segment_lengths, int(prompt_lengths.sum()))
-    # The key tokens of a segment are its prompt's and its own
-    own = torch.arange(segments.size(1), device=input_ids.device)  # (R,)
-    query_positions = prompt_ends[:, None] - 1 + own  # (S, R)
-    key_positions = torch.cat(
-        [torch.arange(prompts.size(1), device=input_ids.device).expand(len(segments), -1), query_positions], dim=1
-    )
-    distances = query_positions[:, None, :, None] - key_positions[:, None, None, :]  # (S, 1, R, P + R)
-    is_key = torch.cat([in_prompts[prompt_of_segment], torch.ones_like(in_segments)], dim=1)  # (S, P + R)
     return {
         "input_ids": torch.cat([input_ids[is_new], input_ids])[in_both][None],
         "position_ids": torch.cat([positions[is_new], positions])[in_both][None],
         "shift_labels": torch.cat([torch.full_like(input_ids[is_new], -100), next_ids])[in_both][None],
-        # transformers takes a mask of four dimensions as it is
-        "attention_mask": (distances >= 0) & is_key[:, None, None, :],
-        "shared_prompt_layout": SharedPromptLayout(
-            prompts=prompts,
-            segments=segments,
-            prompt_of_segment=prompt_of_segment,
-            distances=distances,
-            order=torch.cat([in_prompts.flatten(), in_segments.flatten()]).nonzero()[:, 0],
+        # transformers takes a mask of four dimensions as it is, and attention here has its own
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
+        "shared_prompt_layout": _lay_out(
+            in_prompt.sum(1), in_segment.sum(1), is_new.cumsum(0) - 1, prompt_ends - 1, input_ids.size(1)
         ),
     }
 
 
-def _places(lengths: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """Places of parts that stand one after the other from `start` on, `(N, longest)`, and which of them there are."""
+def _lay_out(
+    prompt_lengths: Tensor, segment_lengths: Tensor, prompt_of: Tensor, first_positions: Tensor, longest: int
+) -> SharedPromptLayout:
+    """From the lengths of prompts `(G,)` and segments `(S,)`, each segment's prompt and the position that it starts at."""
+    lengths = torch.cat([prompt_lengths, segment_lengths])
+    prompt_starts, segment_starts = (lengths.cumsum(0) - lengths).split([len(prompt_lengths), len(segment_lengths)])
+    num_tokens = int(lengths.sum())
+    prompts, in_prompts = _places(prompt_starts, prompt_lengths, num_tokens)  # (G, P)
+    prompt_positions = torch.arange(prompts.size(1), device=lengths.device).expand_as(prompts)
+    parts, are_there = [], []
+    if prompts.size(1) > 0:
+        # Causal: nothing looks at what stands behind a prompt's end
+        parts.append(Part(prompts, prompts, prompt_positions, prompt_positions, mask=None))
+        are_there.append(in_prompts)
+    for similar in _by_length(segment_lengths.tolist()):
+        rows = torch.tensor(similar, device=lengths.device)  # (N,)
+        own, in_own = _places(segment_starts[rows], segment_lengths[rows], num_tokens)  # (N, Q)
+        own_positions = first_positions[rows, None] + torch.arange(own.size(1), device=lengths.device)
+        key_positions = torch.cat([prompt_positions[prompt_of[rows]], own_positions], dim=1)  # (N, P + Q)
+        is_key = torch.cat([in_prompts[prompt_of[rows]], torch.ones_like(in_own)], dim=1)
+        mask = (key_positions[:, None, :] <= own_positions[:, :, None]) & is_key[:, None, :]
+        keys = torch.cat([prompts[prompt_of[rows]], own], dim=1)
+        parts.append(Part(own, keys, own_positions, key_positions, mask[:, None]))
+        are_there.append(in_own)
+
+    tokens = torch.cat([part.queries[there] for part, there in zip(parts, are_there, strict=True)])  # (T,)
+    order = torch.empty_like(tokens)
+    order[tokens] = torch.cat([there.flatten() for there in are_there]).nonzero()[:, 0]
+    return SharedPromptLayout(parts, order, longest)
+
+
+def _places(starts: Tensor, lengths: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """Places of rows in the sequence `(N, longest)`, and which of them there are."""
     columns = torch.arange(int(lengths.max()), device=lengths.device)
-    there = columns < lengths[:, None]
-    places = start + lengths.cumsum(0)[:, None] - lengths[:, None] + columns
-    return places.masked_fill(~there, 0), there
+    # What stands behind a row's end is spread over the sequence: gradients of one place are added up one by one
+    return (starts[:, None] + columns) % num_tokens, columns < lengths[:, None]
+
+
+def _by_length(lengths: list[int]) -> list[list[int]]:
+    """Rows in parts of similar lengths."""
+    parts: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if not parts or lengths[row] < _SIMILAR * lengths[parts[-1][0]]:
+            parts.append([])
+        parts[-1].append(row)
+    return parts
 
 
 def shared_prompt_attention(
@@ -149,7 +181,7 @@ def shared_prompt_attention(
         query, key, value (`torch.Tensor` of shape `(1, heads, T, head size)`):
             Projections; `key` and `value` may have fewer heads.
         attention_mask (`torch.Tensor`, *optional*):
-            `(S, 1, R, P + R)`, or with another batch that of `sdpa`.
+            That of `sdpa`; the sequence has masks of its own.
         sliding_window (`int`, *optional*):
             Number of positions that a token sees, itself among them.
         shared_prompt_layout ([`SharedPromptLayout`], *optional*):
@@ -157,26 +189,18 @@ def shared_prompt_attention(
     """
     if shared_prompt_layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    layout = shared_prompt_layout
-    if sliding_window is not None and attention_mask is not None:
-        attention_mask = attention_mask & (layout.distances < sliding_window)
     outputs = []
-    if layout.prompts.size(1) > 0:  # no prompt has a token beside its last one
-        prompt_mask = None  # causal, and nothing looks at the tokens behind a prompt's end
-        if sliding_window is not None:
-            columns = torch.arange(layout.prompts.size(1), device=query.device)
-            distances = columns[:, None] - columns
-            prompt_mask = ((distances >= 0) & (distances < sliding_window))[None, None]
+    for part in shared_prompt_layout.parts:
+        mask = part.mask
+        if sliding_window is not None and sliding_window < shared_prompt_layout.longest:
+            distances = part.query_positions[:, None, :, None] - part.key_positions[:, None, None, :]
+            in_window = (distances >= 0) & (distances < sliding_window)
+            mask = in_window if mask is None else mask & in_window
         output, _ = sdpa_attention_forward(
-            module, *(_take(x, layout.prompts) for x in (query, key, value)), prompt_mask, **kwargs
+            module, _take(query, part.queries), _take(key, part.keys), _take(value, part.keys), mask, **kwargs
         )
-        outputs.append(output.flatten(0, 1))  # (G * P, heads, head size)
-    places = torch.cat([layout.prompts[layout.prompt_of_segment], layout.segments], dim=1)  # (S, P + R)
-    output, _ = sdpa_attention_forward(
-        module, _take(query, layout.segments), _take(key, places), _take(value, places), attention_mask, **kwargs
-    )
-    outputs.append(output.flatten(0, 1))  # (S * R, heads, head size)
-    return torch.cat(outputs)[layout.order][None], None
+        outputs.append(output.flatten(0, 1))  # (N * Q, heads, head size)
+    return torch.cat(outputs)[shared_prompt_layout.order][None], None
 
 
 def _take(states: Tensor, places: Tensor) -> Tensor:
@@ -188,19 +212,16 @@ AttentionInterface.register(_ATTENTION, shared_prompt_attention)
 AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
 
 
-def why_not_shared(model: PreTrainedModel) -> str | None:
+def why_not_shared(model: PreTrainedModel | PeftModel) -> str | None:
     """Why the rows of a model cannot share their prompts, or `None` where they can."""
-    if type(model) not in MODEL_CLASSES:
-        names = ", ".join(model_class.__name__ for model_class in MODEL_CLASSES)
-        return f"{type(model).__name__} is none of {names}"
     implementation = model.config._attn_implementation
     if implementation not in ("sdpa", _ATTENTION):
         return f"`attn_implementation` is {implementation!r}, not 'sdpa'"
-    return None
+    return why_unknown(model)
 
 
 def enable_shared_prompts(model: PreTrainedModel) -> None:
-    """Let a model of [`MODEL_CLASSES`] take the sequences of [`share_prompts`] too."""
+    """Let a known model take the sequences of [`share_prompts`] too."""
     model.set_attn_implementation(_ATTENTION)
 
 

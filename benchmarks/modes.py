@@ -1,0 +1,212 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""What is measured: each mode makes the figures of one result file."""
+
+import gc
+import multiprocessing
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flops
+
+from contenders import CONTENDERS
+from machine import quiet
+from meter import CudaMemory, Meter, ProcessMemory
+from models import Case
+from rollout import ROLLOUTS
+from rows import MEAN_LENGTHS, Lengths, count_tokens, draw_groups
+from shapes import Shape
+from tokenizer import build_tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command says, see `run.py`."""
+
+    shape: Shape
+    device: torch.device
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    prompts: int = 1
+    num_generations: int = 16
+    micro_batch: int = 16
+    lengths: Lengths = Lengths()
+    beta: float = 0.05
+    lora: bool = False
+    rounds: int = 2
+    updates: int = 2
+
+
+@contextmanager
+def make_case(settings: Settings) -> Iterator[Case]:
+    tokenizer = build_tokenizer(settings.shape.vocab_size)
+    groups = draw_groups(tokenizer, settings.prompts, settings.num_generations, settings.lengths)
+    micro_batch = min(settings.micro_batch, settings.prompts * settings.num_generations)
+    with tempfile.TemporaryDirectory() as folder:
+        yield Case(
+            settings.shape,
+            tokenizer,
+            groups,
+            settings.lengths.longest_rationale,
+            micro_batch,
+            settings.beta,
+            settings.lora,
+            settings.device,
+            Path(folder),
+        )
+
+
+def run_contender(name: str, case: Case, meter: Meter, updates: int) -> list[dict[str, Any]]:
+    """The figures of `updates` updates after one that is not counted."""
+    CONTENDERS[name](case, meter).run(1 + updates)
+    measured = meter.updates[1:]
+    gc.collect()  # trainers hold themselves in circles
+    if case.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return measured
+
+
+def memory_of(device: torch.device) -> CudaMemory | None:
+    return CudaMemory() if device.type == "cuda" else None
+
+
+def training(settings: Settings) -> dict[str, Any]:
+    """Seconds of scoring and training of all contenders, in turns, so that a busy minute hits all of them."""
+    updates: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.contenders}
+    with make_case(settings) as case:
+        for _ in range(settings.rounds):
+            for name in settings.contenders:
+                meter = Meter(case.device, memory_of(case.device))
+                updates[name] += run_contender(name, case, meter, settings.updates)
+        counts = count_tokens(case.groups)
+        results = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
+        peak_flops = get_peak_flops(torch.cuda.get_device_name(), "bfloat16") if case.device.type == "cuda" else None
+        if peak_flops is not None and settings.shape.dtype == torch.bfloat16:
+            config = settings.shape.config(case.tokenizer.eos_token_id, case.tokenizer.pad_token_id)
+            flops = compute_flops_per_token(config, round(counts["row_tokens"] / counts["samples"]))
+            for result in results.values():
+                # Tokens that have to be computed: each prompt once
+                tokens_per_second = counts["shared_tokens"] / result["median"]["total"]
+                result["median"]["mfu_percent"] = compute_mfu(flops, tokens_per_second, 1, peak_flops)
+    return {"counts": counts, "contenders": results}
+
+
+def summarize(updates: list[dict[str, Any]], counts: dict[str, int]) -> dict[str, Any]:
+    """The updates of a contender, and the medians over them. The total is without roll-out."""
+    scoring, train = ([update["seconds"][phase] for update in updates] for phase in ("scoring", "training"))
+    total = median(map(sum, zip(scoring, train, strict=True)))
+    medians = {
+        "scoring": median(scoring),
+        "training": median(train),
+        "total": total,
+        "tokens_per_second": counts["row_tokens"] / total,
+        "updates_per_hour": 3600 / total,
+    }
+    if updates[0]["peak"]:
+        medians["peak_bytes"] = median(max(update["peak"].values()) for update in updates)
+        medians["held_bytes"] = median(update["held"] for update in updates)
+    return {"updates": updates, "median": medians}
+
+
+def scaling(settings: Settings) -> dict[str, Any]:
+    """Seconds per update of ours and of the floor, over K and over the length of the rationales."""
+    points = []
+    lengths = settings.lengths
+    for num_generations, stretch in [(4, 1), (8, 1), (16, 1), (32, 1), (64, 1), (16, 2), (16, 4)]:
+        at_point = replace(
+            settings,
+            num_generations=num_generations,
+            lengths=replace(lengths, stretch=stretch),
+            contenders=("ours", "floor_shared"),
+        )
+        points.append({"num_generations": num_generations, "stretch": stretch, **training(at_point)})
+    return {"points": points}
+
+
+def memory(settings: Settings) -> dict[str, Any]:
+    """Peak memory of scoring and training, of all contenders, and of ours with four times the samples."""
+    with make_case(settings) as case:
+        result: dict[str, Any] = {"method": (CudaMemory if case.device.type == "cuda" else ProcessMemory).method}
+        counts = result["counts"] = count_tokens(case.groups)
+    updates = {name: peaks(name, settings) for name in settings.contenders}
+    result["contenders"] = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
+    if "ours" in updates:
+        result["samples"] = []
+        for factor in (1, 4):
+            # All rows of one length: of more drawn ones the longest would be longer
+            at = replace(settings, num_generations=factor * settings.num_generations, lengths=MEAN_LENGTHS, updates=1)
+            (update,) = peaks("ours", at)
+            samples = at.prompts * at.num_generations
+            result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **update})
+    return result
+
+
+def peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
+    if settings.device.type == "cuda":
+        with make_case(settings) as case:
+            return run_contender(name, case, Meter(case.device, CudaMemory()), settings.updates)
+    # A process that only this contender has lived in; "spawn", because threads do not survive a fork
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(process_peaks, (name, settings))
+
+
+def process_peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
+    quiet()
+    with make_case(settings) as case:
+        return run_contender(name, case, Meter(case.device, ProcessMemory()), settings.updates)
+
+
+def rollout(settings: Settings) -> dict[str, Any]:
+    """Decoded and kept tokens, and seconds, of real generation."""
+    results = {}
+    with make_case(settings) as case:
+        for name in settings.contenders:
+            if name not in ROLLOUTS:
+                continue
+            meter = Meter(case.device)
+            contender = ROLLOUTS[name](case, meter)
+            contender.run(1 + settings.updates)
+            updates = [
+                {"seconds": update["seconds"]["rollout"], **counts}
+                for update, counts in zip(meter.updates[1:], contender.counts[1:], strict=True)
+            ]
+            results[name] = {
+                "updates": updates,
+                "median": {
+                    "seconds": median(update["seconds"] for update in updates),
+                    "decoded_per_kept": median(update["decoded"] / update["kept"] for update in updates),
+                    "decoded_per_second": median(update["decoded"] / update["seconds"] for update in updates),
+                    "kept_per_second": median(update["kept"] / update["seconds"] for update in updates),
+                },
+            }
+    return {"samples": settings.prompts * settings.num_generations, "contenders": results}
+
+
+def profile(settings: Settings) -> dict[str, Any]:
+    """Where the time of one of our updates goes: the operations that take most of it."""
+    with make_case(settings) as case:
+        contender = CONTENDERS["ours"](case, Meter(case.device))
+        contender.run(1)
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if case.device.type == "cuda":
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(activities=activities) as profiler:
+            contender.run(1)
+    on_gpu = case.device.type == "cuda"
+    times = {
+        event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
+        for event in profiler.key_averages()
+    }
+    total = sum(times.values())
+    longest = sorted(times, key=times.__getitem__, reverse=True)[:12]
+    return {
+        "seconds": total,
+        "operations": [{"name": name, "seconds": times[name], "share": times[name] / total} for name in longest],
+    }
+
+
+MODES = {"training": training, "scaling": scaling, "rollout": rollout, "memory": memory, "profile": profile}

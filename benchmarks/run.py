@@ -1,0 +1,121 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""
+Measure one mode and write its result file:
+
+    python benchmarks/run.py --shape tiny --mode training
+    python benchmarks/run.py --shape llama-3.1-8b --mode training --lora --rationale-tokens 512
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here needs the Hub
+
+import torch  # noqa: E402
+
+from contenders import CONTENDERS  # noqa: E402
+from machine import describe, quiet  # noqa: E402
+from modes import MODES, Settings  # noqa: E402
+from rows import Lengths  # noqa: E402
+from shapes import SHAPES, body_to_head  # noqa: E402
+
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, required=True, help="model; its weights are random")
+    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s"
+    )
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
+    parser.add_argument("--prompts", type=int, help="per update: 1, and 4 in rollout")
+    parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
+    parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
+    parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
+    parser.add_argument("--rationale-tokens", type=int, help="length of every rationale; as in GSM8K if not given")
+    parser.add_argument("--beta", type=float, default=0.05, help="weight of the KL: %(default)s")
+    parser.add_argument("--lora", action="store_true", help="train an adapter of rank 16 instead of all weights")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender: %(default)s")
+    parser.add_argument("--updates", type=int, default=2, help="counted per turn, after one warm-up: %(default)s")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result file")
+    args = parser.parse_args(arguments)
+    if args.mode == "rollout" and args.rationale_tokens is not None:
+        parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> Path:
+    args = parse(arguments)
+    quiet()
+    shape, device = SHAPES[args.shape], torch.device(args.device)
+    settings = Settings(
+        shape=shape,
+        device=device,
+        contenders=tuple(args.contenders),
+        prompts=args.prompts or (4 if args.mode == "rollout" else 1),
+        num_generations=args.generations,
+        micro_batch=args.micro_batch,
+        lengths=Lengths(args.prompt_tokens, args.rationale_tokens),
+        beta=args.beta,
+        lora=args.lora,
+        rounds=args.rounds,
+        updates=args.updates,
+    )
+    began = time.time()
+    figures = MODES[args.mode](settings)
+    result = {
+        "shape": args.shape,
+        "mode": args.mode,
+        "device": args.device,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(began)),
+        "seconds_in_all": time.time() - began,
+        "settings": {
+            "dtype": str(shape.dtype).removeprefix("torch."),
+            "gradient_checkpointing": shape.gradient_checkpointing,
+            "body_to_head": body_to_head(shape),
+            "prompts": settings.prompts,
+        }
+        | {
+            name: getattr(args, name)
+            for name in ("generations", "micro_batch", "prompt_tokens", "rationale_tokens", "beta", "lora")
+        },
+        **describe(device),
+        **figures,
+    }
+    path = args.output / f"{name_of(args)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{path}: {result['seconds_in_all']:.0f} s")
+    show(figures)
+    return path
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """Shape, mode and device, and what of the rows and the training is not as usual."""
+    parts = [args.shape, args.mode, args.device]
+    parts += ["lora"] if args.lora else []
+    parts += [f"prompt{args.prompt_tokens}"] if args.prompt_tokens else []
+    parts += [f"rationale{args.rationale_tokens}"] if args.rationale_tokens else []
+    return "-".join(parts)
+
+
+def show(figures: dict[str, Any]) -> None:
+    for point in figures.get("points", [figures]):
+        where = " ".join(f"{name} {point[name]}" for name in ("num_generations", "stretch") if name in point)
+        for name, contender in point.get("contenders", {}).items():
+            medians = "  ".join(f"{key} {value:,.4g}" for key, value in contender["median"].items())
+            print(f"{where}  {name:15}{medians}")
+    for operation in figures.get("operations", []):
+        print(f"{operation['share']:6.1%}  {operation['name']}")
+
+
+if __name__ == "__main__":
+    main()
