@@ -77,7 +77,7 @@ def features_of(backend: str) -> list[str]:
 
 
 def start(backend: str, script: str, *arguments: str, timeout: float = 900) -> tuple[int, str]:
-    """Run a script of this folder with two ranks. Returns its exit status, -9 after the timeout, and what it printed."""
+    """Run a script of this folder with two ranks. Returns its exit status, not 0 after the timeout, and what it printed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -96,7 +96,8 @@ def start(backend: str, script: str, *arguments: str, timeout: float = 900) -> t
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # the launcher and its ranks
+        # Torch's launcher then ends its ranks, which have sessions of their own; DeepSpeed's ranks are in the group
+        os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate()
     return process.returncode, output
 
