@@ -83,14 +83,16 @@ def remove_checkpoint(checkpoint: Path) -> None:
 
 def check_writable(output_dir: str | Path) -> None:
     """
-    Make the folder of a run and see that a file can be made in it, before anything expensive.
+    See that a file can be made in the folder of a run, or where the folder will be made, before anything expensive.
 
     Raises:
         `OutputDirError`: it is not a folder, or not one that this process may write to.
     """
+    folder = Path(output_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
     try:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output_dir).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OutputDirError(
             f"output_dir {str(output_dir)!r} cannot be written to: {error.strerror}. Choose another output_dir, or see to "
