@@ -21,7 +21,8 @@ study: .venv/.quickstart-installed
 benchmark: .venv/.quickstart-installed
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --prompt-tokens 75 --rounds 1
-	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --rounds 1 --updates 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu
+	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --micro-batch 64
 	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --updates 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode profile --device cpu
 	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --updates 1 --generations 8 --micro-batch 8

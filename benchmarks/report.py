@@ -274,17 +274,24 @@ def draw_memory(axis: Axes, results: list[Result]) -> None:
 
 
 def draw_scaling(axis: Axes, results: list[Result]) -> None:
-    result = results[0]
-    points = [point for point in result["points"] if point["stretch"] == 1]
-    samples = [point["counts"]["samples"] for point in points]
-    for name in ("ours", "floor_shared"):
-        axis.plot(samples, [total_of(point, name) for point in points], "o-", color=COLOURS[name], markersize=4)
+    first = results[0]
+    same = [result for result in results if (result["shape"], result["device"]) == (first["shape"], first["device"])]
+    for result, style in zip(same, ("o-", "s--", "^:"), strict=False):
+        points = [point for point in result["points"] if point["stretch"] == 1]
+        samples = [point["counts"]["samples"] for point in points]
+        for name in ("ours", "floor_shared"):
+            seconds = [total_of(point, name) for point in points]
+            axis.plot(samples, seconds, style, color=COLOURS[name], markersize=4, linewidth=1.2)
+        axis.plot(
+            [], [], style, color="#555555", markersize=4, label=f"{result['settings']['micro_batch']} per forward"
+        )
+    axis.legend(frameon=False, fontsize=8)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     axis.set_xticks(samples, [str(number) for number in samples])
     axis.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axis.set_xlabel("samples per update", fontsize=9)
-    axis.set_title(f"Seconds per update, {result['shape']}", fontsize=10)
+    axis.set_title(f"Seconds per update, {first['shape']}", fontsize=10)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from shapes import SHAPES, body_to_head  # noqa: E402
 
 
 RESULTS = Path(__file__).parent / "results"
+MICRO_BATCH = 16
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +39,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
     parser.add_argument("--prompts", type=int, help="per update: 1, and 4 in rollout")
     parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
-    parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
+    parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples per forward: %(default)s")
     parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
     parser.add_argument("--rationale-tokens", type=int, help="length of every rationale; as in GSM8K if not given")
     parser.add_argument("--beta", type=float, default=0.05, help="weight of the KL: %(default)s")
@@ -99,9 +100,10 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Shape, mode and device, and what of the rows and the training is not as usual."""
+    """Shape, mode and device, and what of the training and its rows is not as usual."""
     parts = [args.shape, args.mode, args.device]
     parts += ["lora"] if args.lora else []
+    parts += [f"forward{args.micro_batch}"] if args.micro_batch != MICRO_BATCH else []
     parts += [f"prompt{args.prompt_tokens}"] if args.prompt_tokens else []
     parts += [f"rationale{args.rationale_tokens}"] if args.rationale_tokens else []
     return "-".join(parts)

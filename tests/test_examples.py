@@ -221,7 +221,7 @@ def test_configs_hold_the_settings_of_the_paper(config: Path) -> None:
     num_gpus = 1 if lora else 8
     assert args.num_generations == 16
     assert args.per_device_train_batch_size * args.gradient_accumulation_steps * num_gpus == 24 * 16
-    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == ((8, 48) if lora else (4, 12))
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == ((16, 24) if lora else (16, 3))
     assert args.beta == (0.25 if config.stem.startswith("arc_challenge") else 0.05)
     assert args.learning_rate == (5e-6 if lora else 5e-7)
     assert (args.lr_scheduler_type, args.get_warmup_steps(args.max_steps)) == ("linear", 0)

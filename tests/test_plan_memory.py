@@ -61,7 +61,7 @@ def make_trainer(
     )
     args = cpu_config(
         str(tmp_path / "run"),
-        **{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, **settings},
+        **{"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "share_prompts": False, **settings},
         max_completion_length=RATIONALE,
         answer_template="={answer}",
         rationale_stop_strings=[],
@@ -70,7 +70,6 @@ def make_trainer(
         max_steps=2,
         beta=0.1,
         per_device_eval_batch_size=4,
-        share_prompts=False,
     )
     rows = [{"prompt": f"{n:02}" * (PROMPT // 2), "answer": "9"} for n in range(32)]
     trainer = LaTROTrainer(
@@ -109,6 +108,7 @@ def measure(tmp_path: Path, kind: str, dtype: str, use_peft: bool, settings: dic
     ("kind", "dtype", "use_peft", "settings"),
     [
         pytest.param("llama", "float32", False, {}, id="full"),
+        pytest.param("llama", "float32", False, {"share_prompts": True}, id="shared prompts"),
         pytest.param(
             "phi3", "float32", False, {"gradient_checkpointing": True}, id="checkpointing", marks=pytest.mark.slow
         ),
@@ -124,7 +124,7 @@ def measure(tmp_path: Path, kind: str, dtype: str, use_peft: bool, settings: dic
             "mistral",
             "bfloat16",
             True,
-            {"gradient_checkpointing": True, "bf16": True},
+            {"gradient_checkpointing": True, "bf16": True, "share_prompts": True},
             id="lora",
             marks=pytest.mark.slow,
         ),
@@ -149,7 +149,7 @@ def test_a_generation_allocates_what_was_planned(tmp_path: Path, prompt: int, co
     path = save_model(byte_level_tokenizer(), tmp_path, kind="mistral", **SIZES)
     model_args = ModelConfig(model_name_or_path=path, dtype="float32")
     skeleton = build_skeleton(AutoConfig.from_pretrained(path), model_args, False, None)
-    planned = dry_run.DryRun(skeleton, None, False).generation(rows, prompt, completion)
+    planned = dry_run.DryRun(skeleton, None, False, False).generation(rows, prompt, completion)
 
     model = AutoModelForCausalLM.from_pretrained(path)
     prompts = torch.full((rows, prompt), 5)

@@ -61,8 +61,8 @@ class LaTROConfig(RLOOConfig):
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
     > - `num_generations`: Defaults to `16` instead of `2`.
-    > - `per_device_train_batch_size`: Defaults to `4` instead of `8`.
-    > - `gradient_accumulation_steps`: Defaults to `12` instead of `1`.
+    > - `per_device_train_batch_size`: Defaults to `16` instead of `8`.
+    > - `gradient_accumulation_steps`: Defaults to `3` instead of `1`.
     > - `per_device_eval_batch_size`: Defaults to `16` instead of `8`.
     > - `learning_rate`: Defaults to `5e-7` instead of `1e-6`.
     > - `disable_dropout`: Defaults to `True` instead of `False`.
@@ -80,9 +80,10 @@ class LaTROConfig(RLOOConfig):
             "per_device_batch_size * gradient_accumulation_steps) must be evenly divisible by this value."
         },
     )
-    per_device_train_batch_size: int = field(default=4, metadata={"help": "Samples per device and forward."})
+    # All samples of a prompt, which then share it and need no scoring pass
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Samples per device and forward."})
     gradient_accumulation_steps: int = field(
-        default=12, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
+        default=3, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
     )
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Samples per device in evaluation."})
     learning_rate: float = field(default=5e-7, metadata={"help": "The initial learning rate for AdamW."})

@@ -5,10 +5,9 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,42 +57,12 @@ from .rationale import (
 )
 from .rollout import can_leave_rows_out, generate_until_done
 from .sampler import EpochSampler
+from .samples import Rollout, SampleColumns, completion_metrics, rollout_metrics
 from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
 from .trackers import TrackerRun
 
 
 logger = logging.getLogger(__name__)
-
-
-class SampleColumns(NamedTuple):
-    """Quantities of the samples, one number each: of this process `(B,)`, gathered from all of them `(N,)`."""
-
-    rows: Tensor  # places of the samples among those that were drawn together, on all processes
-    rewards: Tensor
-    kl: Tensor
-    answer_logps: Tensor
-    finished: Tensor
-    lengths: Tensor
-    sampled_lengths: Tensor
-
-
-@dataclass
-class Rollout:
-    """Samples that were drawn together: what the log says of them once all have their rewards."""
-
-    num_samples: int  # over all processes
-    table: dict[str, list]  # of this process
-    scored: list[tuple[SampleColumns, Tensor]] = field(default_factory=list)  # with their advantages
-
-    def scores(self) -> tuple[SampleColumns, Tensor] | None:
-        """Columns and advantages of all samples in the order that they were drawn in, once they are there `(N,)`."""
-        rows = torch.cat([columns.rows for columns, _ in self.scored]).long()
-        if len(rows) < self.num_samples:
-            return None
-        order = rows.argsort()
-        columns = zip(*(columns for columns, _ in self.scored), strict=True)
-        advantages = torch.cat([advantages for _, advantages in self.scored])
-        return SampleColumns(*(torch.cat(column)[order] for column in columns)), advantages[order]
 
 
 class LaTROTrainer(RLOOTrainer):
@@ -881,27 +850,11 @@ class LaTROTrainer(RLOOTrainer):
 
     def _log_rollout(self, mode: str, num_generations: int, columns: SampleColumns, advantages: Tensor) -> None:
         """Metrics of the samples of all processes."""
-        _, rewards, kl, answer_logps, finished, lengths, sampled_lengths = columns  # (N,) each
         metrics = self._metrics[mode]
-        # For TRL a completion is truncated unless its last token is an end token: here a stop string ends it as well
-        terminated = sampled_lengths[finished.bool()] if finished.any() else torch.zeros(1)
-        metrics["completions/clipped_ratio"][-1] = 1.0 - finished.mean().item()
-        metrics["completions/mean_terminated_length"][-1] = terminated.mean().item()
-        metrics["completions/min_terminated_length"][-1] = terminated.min().item()
-        metrics["completions/max_terminated_length"][-1] = terminated.max().item()
-        if self.beta != 0.0:
-            metrics["kl"].append((kl.sum() / lengths.sum().clamp(min=1.0)).item())  # per token, as in RLOO
-        metrics["reward"].append(rewards.mean().item())  # without the KL, as in RLOO
-        metrics["reward_std"].append(rewards.std().item())
-        group_std = (rewards - self.beta * kl).view(-1, num_generations).std(1, correction=0)
-        metrics["frac_reward_zero_std"].append((group_std < 1e-8).float().mean().item())
-        metrics["latro/answer_logp"].append(answer_logps.mean().item())
-        metrics["latro/answer_prob"].append(answer_logps.exp().mean().item())
-        metrics["latro/finished_ratio"].append(finished.mean().item())
-        # Within a prompt the advantage is the reward r_k, shifted and scaled
-        correlation = objective.group_correlation(lengths, advantages, num_generations)
-        if not correlation.isnan():  # every prompt's rationales may be of one length
-            metrics["latro/length_reward_corr"].append(correlation.item())
+        for name, value in completion_metrics(columns).items():
+            metrics[name][-1] = value  # in place of the parent's
+        for name, value in rollout_metrics(columns, advantages, num_generations, self.beta).items():
+            metrics[name].append(value)
 
     def _log_accuracy(self, grades: list[Grade], num_generations: int) -> None:
         """Metrics of evaluation: one value per sample or group, so that their mean is that over all of them."""

@@ -16,29 +16,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contenders.packed import BY_PIECE, Packed, pack
+from contenders.plain import Plain
 from meter import Meter
-from models import Case, Policy, autocast
+from models import Case, autocast
 
 
-class Floor:
+class Floor(Plain):
     share_prompt: bool
 
     def __init__(self, case: Case, meter: Meter):
-        self.case = case
-        self.meter = meter
-        self.policy = Policy(case)
-        self.model = self.policy.model
+        super().__init__(case, meter)
         for model in (self.policy.model, self.policy.reference):
             if model is not None:
                 model.config._attn_implementation = BY_PIECE
-        self.rows = [row for group in case.groups for row in group.rows]
         self.advantages = torch.ones(len(self.rows), device=case.device)
-
-    def run(self, updates: int) -> None:
-        for _ in range(updates):
-            self.meter.start()
-            self.update()
-            self.meter.stop()
 
     def update(self) -> None:
         step = self.case.micro_batch

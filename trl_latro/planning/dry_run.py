@@ -5,6 +5,7 @@ is run, and what it would allocate is counted. It takes seconds for a model of a
 """
 
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
+
+from ..shared_prompt import enable_shared_prompts, share_prompts
 
 
 class MemoryCounter(TorchDispatchMode):
@@ -97,12 +100,19 @@ class DryRun:
             Type of mixed precision. Its copies of the weights are counted.
         gradient_checkpointing (`bool`):
             Whether layers are computed once more in the backward instead of being kept.
+        shares_prompts (`bool`):
+            Whether rows with the same prompt share it.
     """
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, autocast: torch.dtype | None, gradient_checkpointing: bool
+        self,
+        model: PreTrainedModel | PeftModel,
+        autocast: torch.dtype | None,
+        gradient_checkpointing: bool,
+        shares_prompts: bool,
     ) -> None:
         self.autocast = autocast
+        self.shares_prompts = shares_prompts
         self.mode = FakeTensorMode()
         if gradient_checkpointing:
             model.activation_checkpointing_enable()
@@ -111,6 +121,8 @@ class DryRun:
         with self.mode:
             to_fake(model)
         self.model = model.get_base_model() if isinstance(model, PeftModel) else model  # adapters are in its layers
+        if shares_prompts:
+            enable_shared_prompts(self.model)
 
     def _counter(self) -> MemoryCounter:
         return MemoryCounter([*self.model.parameters(), *self.model.buffers()])
@@ -118,26 +130,28 @@ class DryRun:
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", dtype=self.autocast, enabled=self.autocast is not None)
 
-    def training_step(self, rows: int, length: int, scored: int) -> int:
+    def training_step(self, rows: int, prompts: int, length: int, scored: int) -> int:
         """
         Peak bytes of a forward and a backward on `(rows, length)` tokens, of which the last `scored` of each row go into
-        the loss. The gradients of the weights are not among them.
+        the loss; the rows have `prompts` different prompts. The gradients of the weights are not among them.
         """
         self.model.train()
         # They are counted elsewhere, since they stay from one forward to the next
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(drop_gradient)
+        inputs, predicts = self._inputs(rows, prompts, length, scored)
         with self.mode, self._counter() as counter:
-            self._logps(rows, length, scored).sum().backward()
+            self._logps(inputs, predicts).sum().backward()
         return counter.peak
 
     @torch.no_grad()
-    def scoring(self, rows: int, length: int, scored: int) -> int:
+    def scoring(self, rows: int, prompts: int, length: int, scored: int) -> int:
         """Peak bytes of a forward without gradient."""
         self.model.eval()
+        inputs, predicts = self._inputs(rows, prompts, length, scored)
         with self.mode, self._counter() as counter:
-            self._logps(rows, length, scored)
+            self._logps(inputs, predicts)
         return counter.peak
 
     @torch.no_grad()
@@ -152,14 +166,39 @@ class DryRun:
             self._next_token(rows, prompt + completion, cache)
         return max(prefill.peak, decode.peak)
 
-    def _logps(self, rows: int, length: int, scored: int) -> Tensor:
-        input_ids = torch.zeros(rows, length, dtype=torch.long)
+    def _inputs(self, rows: int, prompts: int, length: int, scored: int) -> tuple[dict[str, Any], tuple[Any, Any]]:
+        """Arguments of the model, and the positions that the scored tokens are predicted from."""
+        fake = self.mode.from_tensor
+        # Another token for another prompt
+        input_ids = (torch.arange(rows) * prompts // rows)[:, None].repeat(1, length)  # (B, L)
+        attention_mask = torch.ones_like(input_ids)
+        if not self.shares_prompts:
+            inputs = {"input_ids": fake(input_ids), "attention_mask": fake(attention_mask)}
+            return inputs, (slice(None), slice(-scored, None))
+        is_scored = (torch.arange(length) >= length - scored).long().expand(rows, length)
+        sequence = share_prompts(
+            {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "rationale_mask": is_scored,
+                "answer_mask": torch.zeros_like(is_scored),
+            }
+        )
+        row, position = (sequence.pop("shift_labels") != -100).nonzero(as_tuple=True)  # (S,) each
+        layout = sequence.pop("shared_prompt_layout")
+        parts = [
+            replace(part, **{name: fake(value) for name, value in vars(part).items() if value is not None})
+            for part in layout.parts
+        ]
+        inputs = {name: fake(tensor) for name, tensor in sequence.items()}
+        inputs["shared_prompt_layout"] = replace(layout, parts=parts, order=fake(layout.order))
+        return inputs, (fake(row), fake(position))
+
+    def _logps(self, inputs: dict[str, Any], predicts: tuple[Any, Any]) -> Tensor:
         with self._autocast():
-            hidden = self.model.base_model(
-                input_ids=input_ids, attention_mask=torch.ones_like(input_ids), use_cache=False
-            ).last_hidden_state  # (B, L, H)
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state  # (B, L, H) or (1, T, H)
             weight = self.model.get_output_embeddings().weight  # (V, H)
-            hidden = hidden[:, -scored:].reshape(-1, hidden.size(-1))
+            hidden = hidden[predicts].reshape(-1, hidden.size(-1))  # (S, H)
             logps: Tensor = FusedHead.apply(hidden, weight, self.autocast or weight.dtype)
         return logps
 

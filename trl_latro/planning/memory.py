@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Memory of a training per GPU, item by item."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from trl import ModelConfig
 from trl.trainer.utils import disable_dropout_in_model
 
 from ..latro_config import LaTROConfig
+from ..shared_prompt import why_not_shared
 from .dry_run import DryRun
 from .skeleton import Parameters, count_parameters
 from .zero import Zero, model_states
@@ -154,13 +156,17 @@ def run_phases(
     sixteen_bit = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     if args.disable_dropout:  # dropout, an adapter's too, would keep masks and copies
         disable_dropout_in_model(model)
+    shares_prompts = args.share_prompts and why_not_shared(model) is None
     # DeepSpeed casts the weights themselves, mixed precision makes copies of them as it goes
-    dry_run = DryRun(model, sixteen_bit if machine.zero is None else None, args.gradient_checkpointing)
+    autocast = sixteen_bit if machine.zero is None else None
+    dry_run = DryRun(model, autocast, args.gradient_checkpointing, shares_prompts)
     length, scored = sum(rows), rows.rationale + rows.answer
     train_rows, eval_rows = args.per_device_train_batch_size, args.per_device_eval_batch_size
-    phases = {f"training step, {train_rows} rows": dry_run.training_step(train_rows, length, scored)}
+    prompts = most_prompts(train_rows, args.num_generations)
+    phases = {f"training step, {train_rows} rows": dry_run.training_step(train_rows, prompts, length, scored)}
     if eval_rows > train_rows:
-        phases[f"scoring in evaluation, {eval_rows} rows"] = dry_run.scoring(eval_rows, length, scored)
+        prompts = most_prompts(eval_rows, args.num_generations_eval or args.num_generations)
+        phases[f"scoring in evaluation, {eval_rows} rows"] = dry_run.scoring(eval_rows, prompts, length, scored)
     if not args.use_vllm:
         samples = max(train_rows * args.steps_per_generation, eval_rows)
         # in evaluation completions go on to their answer
@@ -169,3 +175,9 @@ def run_phases(
             generation += parameters.frozen_bytes + 2 * parameters.trainable  # all weights come together on each GPU
         phases[f"generation, {samples} samples at once"] = generation
     return phases
+
+
+def most_prompts(rows: int, num_generations: int) -> int:
+    """Of how many prompts the rows of a forward can be, which start at a multiple of their number."""
+    latest_start = num_generations - math.gcd(rows, num_generations)  # within a prompt's samples
+    return -(-(latest_start + rows) // num_generations)
