@@ -13,7 +13,14 @@ import tiny
 from disks import mounted
 from given import cpu_config, snapshot
 from trl_latro import LaTROTrainer
-from trl_latro.checkpoints import OutputDirError, check_writable, is_whole, resolve_checkpoint
+from trl_latro.checkpoints import (
+    STATE_FILE,
+    OutputDirError,
+    check_writable,
+    is_whole,
+    resolve_checkpoint,
+    say_failed_write,
+)
 from trl_latro.scripts.train import main
 
 
@@ -131,3 +138,13 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
         for output_dir in (disk, disk / "run"):
             with pytest.raises(OutputDirError, match="cannot be written to: Read-only file system"):
                 check_writable(output_dir)
+
+
+def test_what_is_not_the_disks_fault_is_not_blamed_on_it(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-1"
+    with pytest.raises(torch.OutOfMemoryError), say_failed_write(checkpoint):
+        raise torch.OutOfMemoryError
+    checkpoint.mkdir()
+    (checkpoint / STATE_FILE).write_text("{}")
+    with pytest.raises(ConnectionError), say_failed_write(checkpoint):
+        raise ConnectionError("the Hub was not reached")

@@ -94,14 +94,14 @@ def finish(process: subprocess.Popen, folder: Path, killed: bool) -> str:
     return output
 
 
-def kill_rank_1(process: subprocess.Popen, folder: Path, update: int) -> None:
-    """Wait for an update's line of the log, and kill the rank somewhere in the next one."""
+def signal_rank_1(process: subprocess.Popen, folder: Path, update: int, number: signal.Signals) -> None:
+    """Wait for an update's line of the log, and send the rank a signal somewhere in the next one."""
     while (folder / "log").read_text().count("{'loss'") < update:
         assert process.poll() is None, (folder / "log").read_text()
         time.sleep(0.02)
     ranks = psutil.Process(process.pid).children(recursive=True)
     (rank,) = [child for child in ranks if child.environ().get("RANK") == "1"]
-    rank.send_signal(signal.SIGKILL)
+    rank.send_signal(number)
 
 
 def outcome(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -136,7 +136,7 @@ def check_killed_is_unkilled(
         update = random.randint(3, 5)  # there is a checkpoint by then
         print(f"rank 1 is killed after update {update}")
         process = start(launcher, args, killed)
-        kill_rank_1(process, killed, update)
+        signal_rank_1(process, killed, update, signal.SIGKILL)
         finish(process, killed, killed=True)
         resume = ["--resume_from_checkpoint", "last"]
     cut_short = None
@@ -149,7 +149,11 @@ def check_killed_is_unkilled(
             cut_short = Path("run") / kill.removeprefix("0:").removeprefix("1:").split("/")[0]
             assert (killed / cut_short).is_dir() and not is_whole(killed / cut_short)
 
-    killed_state, killed_tensors = outcome(killed / "run")
+    check_outcome(killed / "run", state, tensors)
+
+
+def check_outcome(run: Path, state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    killed_state, killed_tensors = outcome(run)
     assert killed_state == state
     assert killed_tensors.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -175,6 +179,31 @@ def test_two_deepspeed_ranks_killed(tmp_path: Path, stage: int) -> None:
     kills = ["1:checkpoint-6/global_step6/zero_pp_rank_1_mp_rank_00_optim_states.pt"]
     more = ["--deepspeed", str(tmp_path / "zero.json")]
     check_killed_is_unkilled(DEEPSPEED, more, tmp_path, kills, random_kill=stage == 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
+def test_sigterm_to_one_of_two_ranks_ends_both_after_the_same_update(tmp_path: Path, launcher: list[str]) -> None:
+    more = []
+    if launcher == DEEPSPEED:
+        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+        if shutil.which("g++") is None:
+            pytest.skip("DeepSpeed builds an operator with g++, which is missing")
+        more = ["--deepspeed", str(ZERO3)]
+    args = [*settings(tmp_path), *more]
+    unstopped, stopped = tmp_path / "unstopped", tmp_path / "stopped"
+    unstopped.mkdir()
+    stopped.mkdir()
+    finish(start(launcher, args, unstopped), unstopped, killed=False)
+
+    process = start(launcher, args, stopped)
+    signal_rank_1(process, stopped, 5, signal.SIGTERM)
+    output = finish(process, stopped, killed=False)
+    (update,) = set(re.findall(r"SIGTERM after update (\d+)", output))
+    assert 5 < int(update) < UPDATES
+    assert is_whole(stopped / "run" / f"checkpoint-{update}")
+    finish(start(launcher, [*args, "--resume_from_checkpoint", "last"], stopped), stopped, killed=False)
+    check_outcome(stopped / "run", *outcome(unstopped / "run"))
 
 
 @pytest.mark.slow

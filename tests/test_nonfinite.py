@@ -1,11 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """NaN or infinite rewards and gradients: training ends before it does harm, or goes on without the update."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 import tiny
 from given import cpu_config, snapshot
@@ -25,11 +27,11 @@ def nan_gradient(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return ((logps * mask).sum(1) * 0).sqrt()
 
 
-def make_trainer(path: Path, reward: Any, **settings: Any) -> LaTROTrainer:
+def make_trainer(path: Path, reward: Any, eval_dataset: Dataset | None = None, **settings: Any) -> LaTROTrainer:
     defaults = {"beta": 0.0, "max_completion_length": 8, "per_device_train_batch_size": 8, "max_steps": 3}
     args = cpu_config(str(path), **{**defaults, "save_strategy": "steps", "save_steps": 1, **settings})
     args.reward_type = reward
-    return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, ROWS, processing_class=TOKENIZER)
+    return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, ROWS, eval_dataset, processing_class=TOKENIZER)
 
 
 @pytest.mark.parametrize(("reward", "what"), [(nan_reward, "A reward"), (nan_gradient, "The gradient")])
@@ -54,3 +56,37 @@ def test_updates_are_left_out_where_asked_for(tmp_path: Path, caplog: pytest.Log
     assert caplog.text.count("The update is left out.") >= 3
     for name, tensor in snapshot(trainer.model).items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def make_infinite(trainer: LaTROTrainer, is_guilty: Callable[[dict[str, torch.Tensor]], bool]) -> None:
+    """Make the gradient of some forwards of the training infinite."""
+    compute_loss = trainer._compute_loss
+
+    def infinite(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = compute_loss(model, inputs)
+        return loss * float("inf") if model.training and is_guilty(inputs) else loss
+
+    trainer._compute_loss = infinite
+
+
+def test_prompts_of_all_rollouts_of_an_update_are_named(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path, "logprob", per_device_train_batch_size=4, gradient_accumulation_steps=4, steps_per_generation=1
+    )
+    forwards = []
+    make_infinite(trainer, lambda inputs: forwards.append(inputs) or len(forwards) == 1)
+    with pytest.raises(FloatingPointError, match="The gradient is not finite in update 1, from 4 prompts") as error:
+        trainer.train()
+    assert all(repr(prompt) in str(error.value) for prompt in ROWS["prompt"])
+
+
+def test_an_evaluation_in_between_is_not_named(tmp_path: Path) -> None:
+    """The second update has samples that were drawn before the evaluation."""
+    more = {"per_device_train_batch_size": 4, "steps_per_generation": 4, "eval_strategy": "steps", "eval_steps": 1}
+    other_rows = tiny.tiny_dataset(6).select([4, 5])
+    trainer = make_trainer(tmp_path, "logprob", other_rows, per_device_eval_batch_size=4, max_steps=4, **more)
+    make_infinite(trainer, lambda inputs: trainer.state.global_step == 1)
+    with pytest.raises(FloatingPointError, match="The gradient is not finite in update 2") as error:
+        trainer.train()
+    assert any(repr(prompt) in str(error.value) for prompt in ROWS["prompt"])
+    assert not any(repr(prompt) in str(error.value) for prompt in other_rows["prompt"])

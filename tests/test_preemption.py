@@ -61,3 +61,19 @@ def test_sigterm_saves_after_the_update_and_the_run_continues_exactly(tmp_path: 
     expected, found = snapshot(whole.model), snapshot(resumed.model)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+
+
+class PreemptInEvaluation(TrainerCallback):
+    def on_prediction_step(self, args, state, control, **kwargs):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_in_an_evaluation_saves_after_it_and_makes_no_further_update(tmp_path: Path) -> None:
+    save = SaveOnSigterm()
+    stopped = make_trainer(tmp_path, save, PreemptInEvaluation())
+    stopped.eval_dataset = tiny.tiny_dataset(2)
+    stopped.args.eval_strategy, stopped.args.eval_steps = "steps", 1
+    stopped.train()
+    assert save.stopped
+    assert stopped.state.global_step == 1
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]

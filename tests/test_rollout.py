@@ -114,7 +114,17 @@ def test_rows_are_left_out_only_where_the_models_cache_is_known() -> None:
     assert not can(tiny.tiny_model(TOKENIZER, kind="gpt2"))
     assert not can(llama(), use_cache=False)
     assert not can(llama(), cache_implementation="static")
-    assert not can(llama(), min_new_tokens=3)
+    for setting in (
+        {"min_new_tokens": 3},
+        {"max_time": 60.0},
+        {"num_beams": 2},
+        {"guidance_scale": 3.0},
+        {"encoder_repetition_penalty": 1.2},
+        {"encoder_no_repeat_ngram_size": 2},
+        {"prompt_lookup_num_tokens": 4},
+    ):
+        assert not can(llama(), **setting), setting
+    assert can(llama(), temperature=0.7, repetition_penalty=1.1, num_beams=1, min_length=0)
     assert not can(get_peft_model(llama(), PrefixTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM")))
     activated = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", alora_invocation_tokens=[5])
     assert not can(get_peft_model(llama(), activated))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import send_to_device
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -164,21 +165,44 @@ def test_micro_batches_have_rows_of_one_length_or_of_one_prompt(tmp_path: Path, 
     trainer = LaTROTrainer(
         tiny.tiny_model(TOKENIZER), args, tiny.tiny_dataset(8), processing_class=TOKENIZER, peft_config=lora_config()
     )
-    batches = []
-    compute_loss = trainer.compute_loss
+    batches, forwards = [], []
+    compute_loss, per_token_logps = trainer.compute_loss, trainer._per_token_logps
 
     def watched(model: PreTrainedModel, inputs: dict[str, Tensor], **kwargs: Any) -> Tensor:
         batches.append(inputs)
         return compute_loss(model, inputs, **kwargs)
 
-    trainer.compute_loss = watched
+    def scored(model: PreTrainedModel, batch: dict[str, Tensor], **kwargs: Any) -> Any:
+        forwards.append(batch["attention_mask"].sum(1))
+        return per_token_logps(model, batch, **kwargs)
+
+    trainer.compute_loss, trainer._per_token_logps = watched, scored
     trainer.train()
     rows = torch.cat([batch["rows"] for batch in batches])
     assert sorted(rows.tolist()) == list(range(32))
-    lengths = [batch["attention_mask"].sum(1) for batch in batches]
-    assert torch.cat(lengths).unique().numel() > 8, "rows of one length would prove nothing"
+    assert torch.cat(forwards).unique().numel() > 8, "rows of one length would prove nothing"
+    assert len(forwards) == 2 * len(batches), "the samples are scored first"
     if share_prompts:
         assert all(batch["rows"].div(4, rounding_mode="floor").unique().numel() == 1 for batch in batches)
     else:
-        tokens = sum(int(length.sum()) for length in lengths)
-        assert tokens > 0.9 * sum(int(length.max()) * len(length) for length in lengths)
+        for lengths in (forwards[:16], forwards[16:]):
+            tokens = sum(int(length.sum()) for length in lengths)
+            assert tokens > 0.9 * sum(int(length.max()) * len(length) for length in lengths)
+
+
+def test_another_attention_after_construction_is_refused(tmp_path: Path) -> None:
+    args = cpu_config(str(tmp_path), beta=0.0, max_completion_length=8, max_steps=1)
+    trainer = LaTROTrainer(
+        tiny.tiny_model(TOKENIZER, kind="llama"), args, tiny.tiny_dataset(3), processing_class=TOKENIZER
+    )
+    trainer.model.set_attn_implementation("eager")
+    with pytest.raises(ValueError, match="attention was changed to 'eager' after the trainer was made"):
+        trainer.train()
+
+
+def test_the_layout_goes_to_the_device_of_a_layer() -> None:
+    """As accelerate's hooks move the arguments of a model that is spread over several devices."""
+    batch = pack_rows([[5, 6, 7], [5, 6, 7]], [[8], [9, 10]], [[11], [11]], pad_token_id=0)
+    layout = send_to_device(share_prompts(batch), "meta")["shared_prompt_layout"]
+    tensors = [layout.order, *(value for part in layout.parts for value in vars(part).values() if value is not None)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}

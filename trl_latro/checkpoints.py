@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 
@@ -115,7 +116,11 @@ def say_failed_write(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, SafetensorError, RuntimeError) as error:
+        if is_whole(path):  # what comes after the writing: a push, a callback
+            raise
         output_dir = path.parent if path.name.startswith("checkpoint-") else path
         reason = " ".join(str(error).split())
         free = shutil.disk_usage(output_dir).free / 2**20

@@ -46,7 +46,7 @@ from .evaluation.generation import find_answer_room
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion, majority_accuracy
 from .hub import SayFailedPushes, make_repository, saying_how_to_push_again
 from .latro_config import LaTROConfig
-from .packing import encode_answer, pack_rows, trim_padding
+from .packing import encode_answer, pack_rows, prompts_of, trim_padding
 from .rationale import (
     RationaleStop,
     check_stop_strings,
@@ -58,7 +58,13 @@ from .rationale import (
 from .rollout import can_leave_rows_out, generate_until_done
 from .sampler import EpochSampler
 from .samples import Rollout, SampleColumns, completion_metrics, rollout_metrics
-from .shared_prompt import disabled_shared_prompts, enable_shared_prompts, share_prompts, why_not_shared
+from .shared_prompt import (
+    check_attention,
+    disabled_shared_prompts,
+    enable_shared_prompts,
+    share_prompts,
+    why_not_shared,
+)
 from .trackers import TrackerRun
 
 
@@ -205,6 +211,7 @@ class LaTROTrainer(RLOOTrainer):
         self.unfinished_penalty = args.unfinished_penalty
         self.grader = grader
         self._answer_room = 0  # tokens decoded after the stop string, see `_room_for_answers`
+        self._batches_of_update: list[dict[str, Tensor]] = []  # what the gradient is made of
         # None: "jepo", whose reward belongs to the rationales of a prompt together
         self.reward_function: objective.RewardFunction | None = (
             args.reward_type if callable(args.reward_type) else objective.REWARDS.get(args.reward_type)
@@ -306,6 +313,7 @@ class LaTROTrainer(RLOOTrainer):
         As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short, and a resumed training
         goes on in its run of the trackers.
         """
+        self._batches_of_update.clear()  # an error may have ended an earlier training
         checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
         self.tracker_run.begin_training(self, resumed=checkpoint is not None)
         return super().train(checkpoint, trial, ignore_keys_for_eval)
@@ -738,14 +746,16 @@ class LaTROTrainer(RLOOTrainer):
         """Log-prob of each rationale and answer token `(B, L)`, in forwards of at most the per-device batch size."""
         args = self.args
         batch_size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
-        length = batch["input_ids"].size(1)
+        num_rows, length = batch["input_ids"].shape
+        # Rows of equal length have no padding; those of one prompt stand together already
+        lengths = batch["attention_mask"].sum(1)
+        order = torch.arange(num_rows, device=lengths.device) if self._shares_prompts else lengths.argsort()
         logps = []
-        for start in range(0, batch["input_ids"].size(0), batch_size):
-            rows = {name: tensor[start : start + batch_size] for name, tensor in batch.items()}
-            rows = trim_padding(rows, self.pad_to_multiple_of)
+        for of_forward in order.split(batch_size):
+            rows = trim_padding({name: tensor[of_forward] for name, tensor in batch.items()}, self.pad_to_multiple_of)
             chunk, _, _ = self._per_token_logps(model, rows)
             logps.append(F.pad(chunk, (0, length - chunk.size(1))))
-        return torch.cat(logps)
+        return torch.cat(logps)[order.argsort()]
 
     def _reference_logps(self, batch: dict[str, Tensor]) -> Tensor:
         """Log-probs under the frozen initial model, `(B, L)`; with PEFT the adapter is switched off."""
@@ -762,6 +772,7 @@ class LaTROTrainer(RLOOTrainer):
         """Log-probs and entropies `(B, L)` on rationales and answers, and the MoE auxiliary loss."""
         scored = (batch["rationale_mask"] + batch["answer_mask"]).bool()  # (B, L)
         if self._shares_prompts:
+            check_attention(self.accelerator.unwrap_model(model))
             sequence = share_prompts(batch)
             with self.accelerator.autocast():
                 outputs = model(**sequence, fused_lm_head=True)
@@ -797,6 +808,8 @@ class LaTROTrainer(RLOOTrainer):
         )
 
         assert entropies is not None  # it was asked for
+        if mode == "train":
+            self._batches_of_update.append(batch)
         if "advantages" not in batch:
             batch |= self._reward(logps.detach(), batch)
 
@@ -826,8 +839,12 @@ class LaTROTrainer(RLOOTrainer):
         grad_norm = super()._get_grad_norm(model, grad_norm)
         # With fp16 the gradient scaler leaves such updates out, that is how it finds its scale
         if grad_norm is not None and not math.isfinite(grad_norm) and not self.args.fp16:
-            self._report_nonfinite("The gradient", [str(prompt) for prompt in self._logs["prompt"]])
+            # From their tokens: samples may have been drawn several updates ago, or before training was resumed
+            prompt_ids = [ids for batch in self._batches_of_update for ids in prompts_of(batch)]
+            prompts = self._tokenizer.batch_decode(prompt_ids, skip_special_tokens=True)
+            self._report_nonfinite("The gradient", gather_object(prompts))
             model.zero_grad(set_to_none=True)  # parameters without gradient are not updated
+        self._batches_of_update.clear()
         return grad_norm
 
     def _report_nonfinite(self, what: str, prompts: list[str]) -> None:
@@ -835,7 +852,7 @@ class LaTROTrainer(RLOOTrainer):
         named = list(dict.fromkeys(prompts))
         message = (
             f"{what} is not finite in update {self.state.global_step + 1}, from {len(named)} prompts: "
-            + "; ".join(repr(prompt if len(prompt) < 200 else f"{prompt[:197]}...") for prompt in named[:8])
+            + "; ".join(repr(prompt if len(prompt) <= 100 else f"{prompt[:97]}...") for prompt in named)
         )
         if self.args.skip_nonfinite_updates:
             logger.warning("%s. The update is left out.", message)

@@ -130,5 +130,11 @@ def trim_padding(batch: dict[str, Tensor], pad_to_multiple_of: int | None = None
     return {name: tensor[:, :width] if tensor.dim() == 2 else tensor for name, tensor in batch.items()}
 
 
+def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:
+    """Tokens of each row's prompt, from `input_ids` and the masks of [`pack_rows`]."""
+    is_prompt = batch["attention_mask"] - batch["rationale_mask"] - batch["answer_mask"]  # (B, L)
+    return [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], is_prompt, strict=True)]
+
+
 def _round_up(width: int, multiple: int | None) -> int:
     return width if multiple is None else -(-width // multiple) * multiple

@@ -38,6 +38,14 @@ class SaveOnSigterm(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._stop_if_received(args, control)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._stop_if_received(args, control)
+
+    def _stop_if_received(self, args: TrainingArguments, control: TrainerControl) -> None:
         received = reduce(torch.tensor(float(self._received), device=args.device), reduction="sum")
         if received.item() > 0:
             self.stopped = control.should_save = control.should_training_stop = True

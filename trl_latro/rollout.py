@@ -18,6 +18,30 @@ from .rationale import RationaleStop
 DONE_SHARE = 1 / 8
 
 
+# All others of `GenerationConfig` count the tokens or the time of a call, look at the prompt by itself, or decode in
+# another way than token by token.
+_SETTINGS_OF_A_ROW = {
+    *("max_length", "max_new_tokens", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+    *("do_sample", "temperature", "top_k", "top_p", "top_h", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "sequence_bias"),
+    *("renormalize_logits", "remove_invalid_values", "return_dict_in_generate", "disable_compile"),
+    *("output_attentions", "output_hidden_states", "output_logits", "output_scores"),
+    *("_from_model_config", "transformers_version"),
+}
+_WITHOUT_EFFECT = {
+    "use_cache": True,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "guidance_scale": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+}
+
+
 class _EnoughDone(StoppingCriteria):
     """
     Ends `generate` for all rows when [`DONE_SHARE`] of them are done.
@@ -40,18 +64,14 @@ class _EnoughDone(StoppingCriteria):
 
 def can_leave_rows_out(model: PreTrainedModel | PeftModel, generation_config: GenerationConfig) -> bool:
     """
-    Whether [`generate_until_done`] gives what `generate` does: a known model, with its usual cache, and no setting that
-    counts the tokens of a call. `generate` takes from the model's own settings what `generation_config` leaves open.
+    Whether [`generate_until_done`] gives what `generate` does: a known model, and settings that look at the tokens of a row
+    or at the next token's distribution only. `generate` takes from the model's own settings what `generation_config`
+    leaves open.
     """
-    own = model.generation_config
     return why_unknown(model) is None and all(
-        config.cache_implementation is None
-        and config.use_cache in (None, True)
-        and not config.min_length
-        and not config.min_new_tokens
-        and config.begin_suppress_tokens is None
-        and config.exponential_decay_length_penalty is None
-        for config in (generation_config, own)
+        name in _SETTINGS_OF_A_ROW or value is None or value == _WITHOUT_EFFECT.get(name)
+        for config in (generation_config, model.generation_config)
+        for name, value in config.to_dict().items()
     )
 
 

@@ -12,7 +12,7 @@ All layers but attention work on single tokens. Attention is transformers' `sdpa
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,6 +70,14 @@ class SharedPromptLayout:
     parts: list[Part]
     order: Tensor
     longest: int
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "SharedPromptLayout":
+        """On another device: accelerate moves the arguments of layers so where a model is spread over several."""
+        parts = [
+            replace(part, **{name: value.to(device) for name, value in vars(part).items() if value is not None})
+            for part in self.parts
+        ]
+        return replace(self, parts=parts, order=self.order.to(device))
 
 
 def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:
@@ -223,6 +231,20 @@ def why_not_shared(model: PreTrainedModel | PeftModel) -> str | None:
 def enable_shared_prompts(model: PreTrainedModel) -> None:
     """Let a known model take the sequences of [`share_prompts`] too."""
     model.set_attn_implementation(_ATTENTION)
+
+
+def check_attention(model: PreTrainedModel | PeftModel) -> None:
+    """
+    Raises:
+        `ValueError`: a model that took the sequences of [`share_prompts`] has been given another attention, in which the
+        rows would see each other.
+    """
+    if model.config._attn_implementation != _ATTENTION:
+        raise ValueError(
+            f"The model's attention was changed to {model.config._attn_implementation!r} after the trainer was made, but "
+            "samples that share their prompt need the trainer's own. Choose the attention before, with "
+            "`model_init_kwargs={'attn_implementation': ...}`, or set `share_prompts=False`."
+        )
 
 
 @contextmanager
