@@ -104,8 +104,8 @@ def start(backend: str, script: str, *arguments: str, timeout: float = 900) -> t
 
 class Difference(NamedTuple):
     """
-    The largest differences of two runs: of saved parameters, and of logged values, where a value above 10 counts in
-    units of a tenth of itself.
+    The largest differences of two runs: of saved parameters, and of logged values. That of a value above 10 is divided by
+    a tenth of the value.
     """
 
     parameters: float
