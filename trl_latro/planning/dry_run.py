@@ -4,7 +4,10 @@ A training step and a generation on fake tensors, which have shapes and types bu
 is run, and what it would allocate is counted. It takes seconds for a model of any size, on any machine.
 """
 
+import logging
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +20,9 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from ..shared_prompt import enable_shared_prompts, share_prompts
+
+
+FAKE_TENSOR_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
 class MemoryCounter(TorchDispatchMode):
@@ -124,8 +130,21 @@ class DryRun:
         if shares_prompts:
             enable_shared_prompts(self.model)
 
-    def _counter(self) -> MemoryCounter:
-        return MemoryCounter([*self.model.parameters(), *self.model.buffers()])
+    @contextmanager
+    def _counter(self) -> Iterator[MemoryCounter]:
+        """Within, the model's operations run on fake tensors and are counted."""
+        level = FAKE_TENSOR_LOG.level
+        FAKE_TENSOR_LOG.setLevel(logging.CRITICAL)  # it prints the traceback of what it then raises
+        try:
+            with self.mode, MemoryCounter([*self.model.parameters(), *self.model.buffers()]) as counter:
+                yield counter
+        except RuntimeError as error:
+            raise ValueError(
+                f"The activations of {type(self.model).__name__} cannot be estimated: it has an operation that does not "
+                f"run on tensors without memory ({str(error).strip().splitlines()[0]})."
+            ) from error
+        finally:
+            FAKE_TENSOR_LOG.setLevel(level)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast("cpu", dtype=self.autocast, enabled=self.autocast is not None)
@@ -141,7 +160,7 @@ class DryRun:
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(drop_gradient)
         inputs, predicts = self._inputs(rows, prompts, length, scored)
-        with self.mode, self._counter() as counter:
+        with self._counter() as counter:
             self._logps(inputs, predicts).sum().backward()
         return counter.peak
 
@@ -150,21 +169,25 @@ class DryRun:
         """Peak bytes of a forward without gradient."""
         self.model.eval()
         inputs, predicts = self._inputs(rows, prompts, length, scored)
-        with self.mode, self._counter() as counter:
+        with self._counter() as counter:
             self._logps(inputs, predicts)
         return counter.peak
 
     @torch.no_grad()
-    def generation(self, rows: int, prompt: int, completion: int) -> int:
-        """Peak bytes of generating `(rows, completion)` tokens after prompts of `prompt` tokens, KV cache included."""
+    def generation(self, rows: int, prompt: int, completion: int) -> tuple[int, int]:
+        """
+        Peak bytes of generating `(rows, completion)` tokens after prompts of `prompt` tokens, and how much of it is the KV
+        cache at its end.
+        """
         self.model.eval()
-        with self.mode, self._counter() as prefill:
+        with self._counter() as prefill:
             self._next_token(rows, prompt)
-        with self.mode, self._counter() as decode:
+        with self._counter() as decode:
             cache = self._next_token(rows, prompt + completion - 1)
             decode.peak = decode.live  # forget how the cache came about: what counts is the last token
-            self._next_token(rows, prompt + completion, cache)
-        return max(prefill.peak, decode.peak)
+            cache = self._next_token(rows, prompt + completion, cache)
+            kv_cache = decode.live  # all else is freed
+        return max(prefill.peak, decode.peak), kv_cache
 
     def _inputs(self, rows: int, prompts: int, length: int, scored: int) -> tuple[dict[str, Any], tuple[Any, Any]]:
         """Arguments of the model, and the positions that the scored tokens are predicted from."""

@@ -65,11 +65,13 @@ class Memory(NamedTuple):
     Args:
         states (`dict[str, int]`): What is on each GPU all the time.
         phases (`dict[str, int]`): What comes to it, one phase after the other.
+        in_generation (`dict[str, int]`): The large parts of the generation, as far as there is one.
         host (`int`): Memory of the host per node, for DeepSpeed.
     """
 
     states: dict[str, int]
     phases: dict[str, int]
+    in_generation: dict[str, int]
     host: int
 
     @property
@@ -109,7 +111,8 @@ def estimate_memory(
         states, host = plain_states(parameters, optim, needs_reference, machine), 0
     else:
         states, host = sharded_states(parameters, needs_reference, machine, machine.zero)
-    return Memory(states, run_phases(model, args, machine, rows, parameters), host)
+    phases, in_generation = run_phases(model, args, machine, rows, parameters)
+    return Memory(states, phases, in_generation, host)
 
 
 def plain_states(parameters: Parameters, optim: str, needs_reference: bool, machine: Machine) -> dict[str, int]:
@@ -151,8 +154,8 @@ def sharded_states(
 
 def run_phases(
     model: PreTrainedModel | PeftModel, args: LaTROConfig, machine: Machine, rows: Rows, parameters: Parameters
-) -> dict[str, int]:
-    """Bytes of activations, KV cache and temporary copies of the weights, per GPU."""
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of activations, KV cache and temporary copies of the weights, per GPU; and what a generation has of them."""
     sixteen_bit = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     if args.disable_dropout:  # dropout, an adapter's too, would keep masks and copies
         disable_dropout_in_model(model)
@@ -167,14 +170,17 @@ def run_phases(
     if eval_rows > train_rows:
         prompts = most_prompts(eval_rows, args.num_generations_eval or args.num_generations)
         phases[f"scoring in evaluation, {eval_rows} rows"] = dry_run.scoring(eval_rows, prompts, length, scored)
+    in_generation: dict[str, int] = {}
     if not args.use_vllm:
         samples = max(train_rows * args.steps_per_generation, eval_rows)
         # in evaluation completions go on to their answer
-        generation = dry_run.generation(samples, rows.prompt, scored)
+        generation, in_generation["KV cache"] = dry_run.generation(samples, rows.prompt, scored)
         if machine.zero is not None and machine.zero.stage == 3 and args.ds3_gather_for_generation:
-            generation += parameters.frozen_bytes + 2 * parameters.trainable  # all weights come together on each GPU
+            gathered = parameters.frozen_bytes + 2 * parameters.trainable
+            generation += gathered
+            in_generation["weights gathered on each GPU"] = gathered
         phases[f"generation, {samples} samples at once"] = generation
-    return phases
+    return phases, in_generation
 
 
 def most_prompts(rows: int, num_generations: int) -> int:

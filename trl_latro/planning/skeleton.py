@@ -25,7 +25,11 @@ def load_config(model_args: ModelConfig, trust_remote_code: bool) -> PreTrainedC
             name, revision=model_args.model_revision, trust_remote_code=trust_remote_code
         )
     except OSError as error:
-        raise ValueError(f"--model_name_or_path {name!r}: no config.json can be read ({error}).") from error
+        raise ValueError(
+            f"--model_name_or_path {name!r}: no config.json can be read, neither from a folder of that name nor from the "
+            f"Hugging Face Hub ({str(error).splitlines()[0].rstrip('.')}): a folder with the model's config.json is "
+            "enough, and a gated model needs `hf auth login`."
+        ) from error
 
 
 def build_skeleton(
@@ -49,7 +53,7 @@ def build_skeleton(
         model = AutoModelForCausalLM.from_config(
             config,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=model_args.attn_implementation,
             trust_remote_code=trust_remote_code,
         )
         if model_args.use_peft:

@@ -32,13 +32,16 @@ def read_zero(deepspeed: str | dict[str, Any]) -> Zero:
     Read a DeepSpeed configuration, as a file or as a mapping.
 
     Raises:
-        `ValueError`: no such file, or no stage from 1 to 3.
+        `ValueError`: no such file, no JSON, no stage from 1 to 3, offload to a disk.
     """
     if isinstance(deepspeed, str):
         path = Path(deepspeed)
         if not path.is_file():
             raise ValueError(f"--deepspeed {deepspeed}: there is no such file (seen from {Path.cwd()}).")
-        content: dict[str, Any] = json.loads(path.read_text())
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--deepspeed {deepspeed}: the file is not JSON ({error}).") from error
     else:
         content = deepspeed
     settings = content.get("zero_optimization", {})
@@ -48,12 +51,22 @@ def read_zero(deepspeed: str | dict[str, Any]) -> Zero:
             f"--deepspeed has ZeRO stage {stage}, which shards nothing and has no estimate here: choose stage 1, 2 or 3, "
             "or leave DeepSpeed out."
         )
-    offloads = [
-        settings.get(name, {}).get("device", "none") != "none" for name in ("offload_optimizer", "offload_param")
-    ]
-    if stage < 3 and offloads[1]:
+    offload_optimizer = is_offloaded(settings, "offload_optimizer")
+    offload_weights = is_offloaded(settings, "offload_param")
+    if stage < 3 and offload_weights:
         raise ValueError(f"--deepspeed has offload_param with ZeRO stage {stage}, but only stage 3 offloads weights.")
-    return Zero(stage, *offloads)
+    return Zero(stage, offload_optimizer, offload_weights)
+
+
+def is_offloaded(settings: dict[str, Any], name: str) -> bool:
+    """Whether a section of the settings offloads to the host's memory; raises `ValueError` for any other place."""
+    section = settings.get(name) or {}  # null offloads nothing, as in DeepSpeed
+    device = section.get("device", "none")
+    if device not in ("none", "cpu"):
+        raise ValueError(
+            f"--deepspeed has {name} to the device {device!r}, which has no estimate here: plan knows 'cpu' and 'none'."
+        )
+    return bool(device == "cpu")
 
 
 def model_states(zero: Zero, trainable: int, largest_module: int, num_gpus: int, num_nodes: int) -> tuple[int, int]:

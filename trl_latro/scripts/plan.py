@@ -2,8 +2,8 @@
 
 """`trl-latro plan`: does a training fit, and how much does it do? No weights are loaded, no GPU is needed."""
 
+import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from ..planning.budget import budget, count_samples
 from ..planning.memory import Machine, Memory, Rows, estimate_memory
 from ..planning.skeleton import build_skeleton, is_quantized, load_config
 from ..planning.zero import Zero, read_zero
+from ..tasks import Task
+from ..tasks.sources import HubSource
 from .common import TrainArguments
 from .train import check_arguments
 
@@ -67,6 +69,7 @@ class PlanConfig(LaTROConfig):
         self.zero: Zero | None = read_zero(deepspeed) if deepspeed else None
         self.deepspeed = None  # it would start processes
         self.use_cpu = True  # bf16 is then accepted without a GPU
+        self.assumed_gpus = self.num_gpus is None
         if self.num_gpus is None:
             self.num_gpus = 1 if self.zero is None else 8
         for name in ("num_gpus", "num_nodes", "gpu_memory", "max_prompt_length"):
@@ -98,15 +101,22 @@ def check_settings(args: PlanConfig, model_args: ModelConfig) -> None:
                 "Quantized weights with ZeRO-3: DeepSpeed shards weights of one type only. Use --load_in_4bit with "
                 "--bnb_4bit_quant_storage bfloat16, ZeRO stage 2, or no DeepSpeed."
             )
+    if model_args.attn_implementation not in (None, "eager", "sdpa"):
+        raise ValueError(
+            f"--attn_implementation {model_args.attn_implementation} has no estimate here: plan knows eager and sdpa. "
+            "FlashAttention comes closest to sdpa with --share_prompts false."
+        )
     if args.fsdp:
         raise ValueError("--fsdp has no estimate here: plan knows one GPU, DDP and DeepSpeed's ZeRO.")
     if args.zero is not None and not (args.bf16 or args.fp16):
         raise ValueError("--deepspeed with --bf16 false: DeepSpeed's estimate is for 16-bit training.")
 
 
-def find_dataset(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -> tuple[Dataset | None, Any]:
+def find_dataset(
+    task: Task | None, task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig
+) -> tuple[Dataset | None, Any]:
     """Training questions and tokenizer, where the questions are in a local file; `None` where they are not."""
-    if task_args.task is None or (task_args.dataset_path is None and not Path(task_args.task).exists()):
+    if task is None or (task_args.dataset_path is None and isinstance(task.source, HubSource)):
         return None, None
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -135,6 +145,13 @@ def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> t
         return Rows(args.max_prompt_length, args.max_completion_length, answer), "--max_prompt_length"
     prompt = max(len(ids) for ids in tokenize_prompts(tokenizer, list(dataset["prompt"])))
     return Rows(prompt, args.max_completion_length, answer), "the longest of the training data"
+
+
+def count_questions(task: Task | None, task_args: TrainArguments, dataset: Dataset | None) -> int | None:
+    """Training questions, also of a named task whose data are not read; `None` where their number is not known."""
+    if dataset is not None:
+        return len(dataset)
+    return None if task is None else task.count_train(task_args.num_shots, task_args.validation_size)
 
 
 def check_positions(rows: Rows, source: str, config: PreTrainedConfig) -> None:
@@ -202,12 +219,14 @@ def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -
     Raises:
         `ValueError`: settings that cannot work.
     """
+    task = None if task_args.task is None else task_args.get_task()
     check_arguments(task_args, args, model_args)
     check_settings(args, model_args)
     config = load_config(model_args, args.trust_remote_code)
-    dataset, tokenizer = find_dataset(task_args, args, model_args)
-    if dataset is not None:
-        check_batch_of_prompts(len(dataset), args.generation_batch_size // args.num_generations)
+    dataset, tokenizer = find_dataset(task, task_args, args, model_args)
+    num_questions = count_questions(task, task_args, dataset)
+    if num_questions is not None:
+        check_batch_of_prompts(num_questions, args.generation_batch_size // args.num_generations)
     rows, source = measure_rows(args, dataset, tokenizer)
     check_positions(rows, source, config)
 
@@ -220,18 +239,23 @@ def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -
 
     trained_share = "all trained" if trained == total else f"{trained:,} of them trained"
     gpus = f"{args.num_gpus} GPU{'s' if args.num_gpus > 1 else ''}"
+    if args.assumed_gpus:
+        gpus += " (assumed, see --num_gpus)"
     nodes = f"{args.num_nodes} nodes x " if args.num_nodes > 1 else ""
     sharding = str(args.zero) if args.zero is not None else "nothing sharded"
     lines = [
         f"{model_args.model_name_or_path}: {total:,} parameters, {trained_share}",
         f"{nodes}{gpus}, {sharding}",
         f"Rows of {rows.prompt} (prompt: {source}) + {rows.rationale} (rationale) + {rows.answer} (answer) tokens",
-        budget(args, None if dataset is None else len(dataset)),
+        budget(args, num_questions),
         f"At most {count_samples(args) * sum(rows):,} tokens per update",
         "",
         "GiB per GPU, an estimate:",
         memory_table(memory),
     ]
+    if memory.in_generation:
+        parts = [f"{gib(nbytes).strip()} GiB of {name}" for name, nbytes in memory.in_generation.items()]
+        lines.append(f"Generation: {', '.join(parts)}")
     if memory.host:
         lines.append(f"Host memory per node, DeepSpeed's estimate: {memory.host / GIB:.0f} GiB")
     if args.use_vllm and args.vllm_mode == "server":
@@ -247,5 +271,7 @@ def main(argv: list[str] | None = None) -> None:
         argv (`list[str]`, *optional*):
             Arguments; `None` takes those of the command line.
     """
+    # TRL 1.16 and PEFT use names that transformers has renamed: nothing that a user could change
+    warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
     parser = TrlParser([TrainArguments, PlanConfig, ModelConfig])
     print(plan(*parser.parse_args_and_config(argv)))

@@ -56,6 +56,8 @@ class Task:
             How an answer is written.
         grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]):
             Compares an extracted answer with the reference.
+        split_sizes (`dict[str, int]`, *optional*):
+            Rows of the source's `"train"` and, if it has one, `"validation"` split, for a plan made without reading them.
     """
 
     source: Source
@@ -63,6 +65,7 @@ class Task:
     to_example: Callable[[dict[str, Any]], Example]
     answer_template: str = "The answer is {answer}."
     grader: Grader = grade_answer
+    split_sizes: dict[str, int] | None = None
 
     def load(
         self,
@@ -123,6 +126,13 @@ class Task:
             validation, train = _draw(train, validation_size, validation_seed, "validation_size")
             examples = train if split == "train" else validation
         return self._dataset(examples, shots, conversational)
+
+    def count_train(self, num_shots: int, validation_size: int) -> int | None:
+        """Rows that [`load`] leaves of the source's training split, `None` where its size is not known."""
+        if self.split_sizes is None:
+            return None
+        taken_out = num_shots + (0 if "validation" in self.split_sizes else validation_size)
+        return self.split_sizes["train"] - taken_out
 
     def _examples(self, source: Source, split: str) -> list[Example]:
         return [self._example(place, row) for place, row in source.rows(split)]

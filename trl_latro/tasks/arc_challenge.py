@@ -55,4 +55,5 @@ ARC_CHALLENGE = Task(
     columns=("question", "choices", "answerKey"),
     to_example=to_example,
     grader=grade_option,
+    split_sizes={"train": 1119, "validation": 299},
 )

@@ -40,4 +40,9 @@ def to_example(row: dict[str, Any]) -> Example:
     )
 
 
-GSM8K = Task(source=HubSource("openai/gsm8k", "main"), columns=("question", "answer"), to_example=to_example)
+GSM8K = Task(
+    source=HubSource("openai/gsm8k", "main"),
+    columns=("question", "answer"),
+    to_example=to_example,
+    split_sizes={"train": 7473},
+)
