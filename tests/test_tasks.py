@@ -302,6 +302,13 @@ def test_a_grader_is_found_in_the_working_directory(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert find_grader("grading_of_my_own.is_right")("yes", {})
+    for name, message in {
+        "is_right": "should be 'module.function'",
+        "grading_of_my_own.is_wrong": "the module 'grading_of_my_own' has no 'is_wrong'",
+        "no_such_module.is_right": "No module named 'no_such_module': modules are looked for in",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            find_grader(name)
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data are not beside this checkout (../shared/data)")

@@ -138,7 +138,12 @@ def find_grader(name: str | None) -> Grader:
         raise ValueError(f"grader is {name!r}, but should be 'module.function', as in 'my_grading.is_right'.")
     if os.getcwd() not in sys.path:  # the task is asked for several times
         sys.path.insert(0, os.getcwd())
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"grader is {name!r}, but {error}: modules are looked for in {os.getcwd()!r} and among the installed packages."
+        ) from error
     if function_name not in vars(module):
         raise ValueError(f"grader is {name!r}, but the module {module_name!r} has no {function_name!r}.")
     grader: Grader = vars(module)[function_name]
