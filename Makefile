@@ -21,6 +21,7 @@ study: .venv/.quickstart-installed
 benchmark: .venv/.quickstart-installed
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --prompt-tokens 75 --rounds 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --micro-batch 4 --rounds 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --micro-batch 64
 	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --updates 1

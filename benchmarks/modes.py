@@ -4,22 +4,26 @@
 import gc
 import multiprocessing
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flops
 
 from contenders import CONTENDERS
+from contenders.trainers import Borders
 from machine import quiet
 from meter import CudaMemory, Meter, ProcessMemory
 from models import Case
 from rollout import ROLLOUTS
-from rows import MEAN_LENGTHS, Lengths, count_tokens, draw_groups
+from rows import Lengths, count_tokens, draw_groups
 from shapes import Shape
 from tokenizer import build_tokenizer
 
@@ -60,14 +64,25 @@ def make_case(settings: Settings) -> Iterator[Case]:
         )
 
 
-def run_contender(name: str, case: Case, meter: Meter, updates: int) -> list[dict[str, Any]]:
-    """The figures of `updates` updates after one that is not counted."""
-    CONTENDERS[name](case, meter).run(1 + updates)
-    measured = meter.updates[1:]
+def fits(work: Callable[[], None]) -> bool:
+    """Do the work, and say whether the GPU's memory held it; then free what it leaves there."""
+    try:
+        work()
+        done = True
+    except torch.cuda.OutOfMemoryError:
+        done = False
     gc.collect()  # trainers hold themselves in circles
-    if case.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return measured
+    torch.cuda.empty_cache()  # without a GPU it does nothing
+    return done
+
+
+def run_contender(name: str, case: Case, meter: Meter, updates: int) -> list[dict[str, Any]]:
+    """The figures of `updates` updates after one that is not counted; none where the GPU's memory runs out."""
+    return meter.updates[1:] if fits(lambda: CONTENDERS[name](case, meter).run(1 + updates)) else []
+
+
+def without_result(settings: Settings, results: dict[str, Any]) -> list[str]:
+    return [name for name in settings.contenders if name not in results]
 
 
 def memory_of(device: torch.device) -> CudaMemory | None:
@@ -79,9 +94,12 @@ def training(settings: Settings) -> dict[str, Any]:
     updates: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.contenders}
     with make_case(settings) as case:
         for _ in range(settings.rounds):
-            for name in settings.contenders:
-                meter = Meter(case.device, memory_of(case.device))
-                updates[name] += run_contender(name, case, meter, settings.updates)
+            for name in list(updates):
+                measured = run_contender(name, case, Meter(case.device, memory_of(case.device)), settings.updates)
+                if measured:
+                    updates[name] += measured
+                else:
+                    del updates[name]
         counts = count_tokens(case.groups)
         results = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
         peak_flops = get_peak_flops(torch.cuda.get_device_name(), "bfloat16") if case.device.type == "cuda" else None
@@ -92,7 +110,7 @@ def training(settings: Settings) -> dict[str, Any]:
                 # Tokens that have to be computed: each prompt once
                 tokens_per_second = counts["shared_tokens"] / result["median"]["total"]
                 result["median"]["mfu_percent"] = compute_mfu(flops, tokens_per_second, 1, peak_flops)
-    return {"counts": counts, "contenders": results}
+    return {"counts": counts, "contenders": results, "out_of_memory": without_result(settings, results)}
 
 
 def summarize(updates: list[dict[str, Any]], counts: dict[str, int]) -> dict[str, Any]:
@@ -132,16 +150,18 @@ def memory(settings: Settings) -> dict[str, Any]:
     with make_case(settings) as case:
         result: dict[str, Any] = {"method": (CudaMemory if case.device.type == "cuda" else ProcessMemory).method}
         counts = result["counts"] = count_tokens(case.groups)
-    updates = {name: peaks(name, settings) for name in settings.contenders}
+    updates = {name: measured for name in settings.contenders if (measured := peaks(name, settings))}
+    result["out_of_memory"] = without_result(settings, updates)
     result["contenders"] = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
     if "ours" in updates:
         result["samples"] = []
         for factor in (1, 4):
-            # All rows of one length: of more drawn ones the longest would be longer
-            at = replace(settings, num_generations=factor * settings.num_generations, lengths=MEAN_LENGTHS, updates=1)
-            (update,) = peaks("ours", at)
+            # Of more drawn lengths the longest would be longer
+            lengths = settings.lengths.all_the_same()
+            at = replace(settings, num_generations=factor * settings.num_generations, lengths=lengths, updates=1)
             samples = at.prompts * at.num_generations
-            result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **update})
+            for update in peaks("ours", at):
+                result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **update})
     return result
 
 
@@ -163,13 +183,13 @@ def process_peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
 def rollout(settings: Settings) -> dict[str, Any]:
     """Decoded and kept tokens, and seconds, of real generation."""
     results = {}
+    settings = replace(settings, contenders=tuple(name for name in settings.contenders if name in ROLLOUTS))
     with make_case(settings) as case:
         for name in settings.contenders:
-            if name not in ROLLOUTS:
-                continue
             meter = Meter(case.device)
             contender = ROLLOUTS[name](case, meter)
-            contender.run(1 + settings.updates)
+            if not fits(partial(contender.run, 1 + settings.updates)):
+                continue
             updates = [
                 {"seconds": update["seconds"]["rollout"], **counts}
                 for update, counts in zip(meter.updates[1:], contender.counts[1:], strict=True)
@@ -183,7 +203,8 @@ def rollout(settings: Settings) -> dict[str, Any]:
                     "kept_per_second": median(update["kept"] / update["seconds"] for update in updates),
                 },
             }
-    return {"samples": settings.prompts * settings.num_generations, "contenders": results}
+    samples = settings.prompts * settings.num_generations
+    return {"samples": samples, "contenders": results, "out_of_memory": without_result(settings, results)}
 
 
 def profile(settings: Settings) -> dict[str, Any]:
@@ -194,18 +215,22 @@ def profile(settings: Settings) -> dict[str, Any]:
         activities = [torch.profiler.ProfilerActivity.CPU]
         if case.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
-        with torch.profiler.profile(activities=activities) as profiler:
-            contender.run(1)
-    on_gpu = case.device.type == "cuda"
-    times = {
-        event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
-        for event in profiler.key_averages()
-    }
+        profiler = torch.profiler.profile(activities=activities)
+        contender.trainer.add_callback(Borders(profiler))
+        contender.run(1)
+    times: Counter[str] = Counter()
+    for event in profiler.key_averages():
+        if case.device.type == "cpu" and event.device_type == DeviceType.CPU:
+            times[event.key] += event.self_cpu_time_total / 1e6
+        # Kernels and copies: what stands for the CPU's side and for marked ranges would count them again
+        elif case.device.type == "cuda" and event.device_type == DeviceType.CUDA and not event.is_user_annotation:
+            times[event.key] += event.self_device_time_total / 1e6
     total = sum(times.values())
-    longest = sorted(times, key=times.__getitem__, reverse=True)[:12]
     return {
         "seconds": total,
-        "operations": [{"name": name, "seconds": times[name], "share": times[name] / total} for name in longest],
+        "operations": [
+            {"name": name, "seconds": seconds, "share": seconds / total} for name, seconds in times.most_common(12)
+        ],
     }
 
 

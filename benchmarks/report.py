@@ -34,6 +34,7 @@ COLOURS = {
     "floor_shared": "#c2a552",
 }
 GIB = 2**30
+OUT_OF_MEMORY = "out of memory"
 
 Result = dict[str, Any]
 
@@ -106,8 +107,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def ratio(value: float, to: float | None) -> str:
-    return "-" if to is None else f"{value / to:.2f}"
+def ratio(value: float | None, to: float | None) -> str:
+    return "-" if value is None or to is None else f"{value / to:.2f}"
+
+
+def out_of_memory_rows(result: Result, columns: int) -> list[list[str]]:
+    return [[NAMES[name], OUT_OF_MEMORY] + ["-"] * (columns - 2) for name in result.get("out_of_memory", [])]
 
 
 def total_of(result: Result, name: str) -> float | None:
@@ -116,7 +121,7 @@ def total_of(result: Result, name: str) -> float | None:
 
 
 def training_table(result: Result) -> str:
-    on_gpu = "peak_bytes" in next(iter(result["contenders"].values()))["median"]
+    on_gpu = result["device"] == "cuda"
     head = ["Medians per update", "Scoring, s", "Training, s", "Both, s", "Tokens / s", "x floor", "x (c)"]
     head += ["Updates / h", "Peak, GiB", "MFU, %"] if on_gpu else []
     rows = []
@@ -130,8 +135,9 @@ def training_table(result: Result) -> str:
             row += [f"{medians['updates_per_hour']:.0f}", f"{medians['peak_bytes'] / GIB:.1f}"]
             row += ["-" if mfu is None else f"{mfu:.0f}"]
         rows.append(row)
+    rows += out_of_memory_rows(result, len(head))
     counts = result["counts"]
-    updates = len(next(iter(result["contenders"].values()))["updates"])
+    updates = max((len(contender["updates"]) for contender in result["contenders"].values()), default=0)
     return table(head, rows) + (
         f"\n\nUpdates measured: {updates} of each. An update has {counts['row_tokens']:,} tokens, {counts['shared_tokens']:,} with each "
         f"prompt once, of which {counts['scored_tokens']:,} are scored."
@@ -156,6 +162,7 @@ def memory_table(result: Result) -> str:
             ]
         )
     head = ["Medians per update", "Held before, GiB", "Peak, GiB", "Added, GiB", "Peak / (a)", "Added / (a)"]
+    rows += out_of_memory_rows(result, len(head))
     of_samples = table(
         ["(c), samples per update", "Samples per forward", "Added in scoring, GiB", "Added in training, GiB"],
         (
@@ -175,25 +182,29 @@ def scaling_table(result: Result) -> str:
     for point in result["points"]:
         start = first if point["stretch"] == 1 else base
         ours, floor = growth(point, start, "ours"), growth(point, start, "floor_shared")
+        seconds = [total_of(point, name) for name in ("ours", "floor_shared")]
         rows.append(
             [
                 str(point["num_generations"]),
                 f"x{point['stretch']}",
-                *(f"{total_of(point, name):.2f}" for name in ("ours", "floor_shared")),
+                *(OUT_OF_MEMORY if value is None else f"{value:.2f}" for value in seconds),
                 f"{point['counts']['samples'] / start['counts']['samples']:.0f}",
-                f"{ours:.2f}",
-                f"{floor:.2f}",
-                f"{ours / floor:.2f}",
+                ratio(point["counts"]["shared_tokens"], start["counts"]["shared_tokens"]),
+                ratio(ours, 1),
+                ratio(floor, 1),
+                ratio(ours, floor),
             ]
         )
-    head = ["K", "Rationales", "(c), s", "Floor, s", "Samples", "(c)", "Floor", "(c) / floor"]
+    head = ["K", "Rationales", "(c), s", "Floor, s", "Samples", "Tokens", "(c)", "Floor", "(c) / floor"]
     return table(head, rows) + (
-        "\n\nFrom the fifth column on: growth, from the first row; with longer rationales from the row of the same K."
+        "\n\nFrom the fifth column on: growth, from the first row; with longer rationales from the row of the same K. "
+        "Tokens are counted with each prompt once."
     )
 
 
-def growth(point: Result, start: Result, name: str) -> float:
-    return point["contenders"][name]["median"]["total"] / start["contenders"][name]["median"]["total"]
+def growth(point: Result, start: Result, name: str) -> float | None:
+    now, before = total_of(point, name), total_of(start, name)
+    return None if now is None or before is None else now / before
 
 
 def rollout_table(result: Result) -> str:
@@ -207,12 +218,13 @@ def rollout_table(result: Result) -> str:
         ]
         for name, medians in ((name, contender["median"]) for name, contender in result["contenders"].items())
     ]
-    return table(["Medians per roll-out", "Decoded / kept", "Seconds", "Decoded / s", "Kept / s"], rows)
+    head = ["Medians per roll-out", "Decoded / kept", "Seconds", "Decoded / s", "Kept / s"]
+    return table(head, rows + out_of_memory_rows(result, len(head)))
 
 
 def profile_table(result: Result) -> str:
     rows = (
-        [f"`{operation['name']}`", f"{operation['seconds']:.3f}", f"{100 * operation['share']:.1f} %"]
+        [f"`{operation['name'][:80]}`", f"{operation['seconds']:.3f}", f"{100 * operation['share']:.1f} %"]
         for operation in result["operations"]
     )
     return table(["Operation", "Seconds by itself", "Share"], rows)
@@ -242,7 +254,7 @@ def draw(of_mode: dict[str, list[Result]], path: Path) -> None:
 
 def draw_bars(axis: Axes, results: list[Result], value: Any) -> None:
     for group, result in enumerate(results):
-        width = 0.8 / len(result["contenders"])
+        width = 0.8 / max(1, len(result["contenders"]))
         for index, name in enumerate(result["contenders"]):
             x = group - 0.4 + width * (index + 0.5)
             bar = axis.bar(x, value(result, name), 0.92 * width, color=COLOURS[name])
@@ -253,6 +265,7 @@ def draw_bars(axis: Axes, results: list[Result], value: Any) -> None:
 def label(result: Result) -> str:
     settings = result["settings"]
     parts = [result["shape"], "GPU" if result["device"] == "cuda" else "CPU"]
+    parts += [f"{settings['micro_batch']} per forward"] if settings["micro_batch"] < settings["generations"] else []
     parts += [f"prompts of {settings['prompt_tokens']}"] if settings["prompt_tokens"] else []
     parts += [f"rationales of {settings['rationale_tokens']}"] if settings["rationale_tokens"] else []
     return "\n".join(parts)
@@ -260,10 +273,9 @@ def label(result: Result) -> str:
 
 def draw_training(axis: Axes, results: list[Result]) -> None:
     def over_floor(result: Result, name: str) -> float:
-        floor = total_of(result, "floor_shared") or total_of(result, "ours")
-        return result["contenders"][name]["median"]["total"] / floor
+        return total_of(result, name) / total_of(result, "floor_shared")
 
-    draw_bars(axis, results, over_floor)
+    draw_bars(axis, [result for result in results if total_of(result, "floor_shared") is not None], over_floor)
     axis.axhline(1, color="#c2a552", linewidth=0.8, zorder=0)
     axis.set_title("Scoring and training, times the shared floor", fontsize=10)
 
@@ -275,7 +287,9 @@ def draw_memory(axis: Axes, results: list[Result]) -> None:
 
 def draw_scaling(axis: Axes, results: list[Result]) -> None:
     first = results[0]
-    same = [result for result in results if (result["shape"], result["device"]) == (first["shape"], first["device"])]
+    same = [
+        r for r in results if r["shape"] == first["shape"] and r["machine"].get("gpu") == first["machine"].get("gpu")
+    ]
     for result, style in zip(same, ("o-", "s--", "^:"), strict=False):
         points = [point for point in result["points"] if point["stretch"] == 1]
         samples = [point["counts"]["samples"] for point in points]

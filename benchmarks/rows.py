@@ -9,7 +9,7 @@ means and standard deviations below. Rationales that models write are longer as 
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerFast
 
@@ -68,8 +68,9 @@ class Lengths:
     def longest_rationale(self) -> int:
         return self.stretch * (self.rationale_tokens or LONGEST)
 
-
-MEAN_LENGTHS = Lengths(prompt_tokens=55, rationale_tokens=75)
+    def all_the_same(self) -> "Lengths":
+        """GSM8K's means where the lengths would be drawn."""
+        return replace(self, prompt_tokens=self.prompt_tokens or 55, rationale_tokens=self.rationale_tokens or 75)
 
 
 def _draw(generator: random.Random, parameters: tuple[float, float]) -> int:

@@ -9,12 +9,15 @@ Measure one mode and write its result file:
 import argparse
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here needs the Hub
+# Before torch and transformers are imported: nothing here needs the Hub, and TRL's trainers refuse a second visible GPU
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 import torch  # noqa: E402
 
@@ -26,10 +29,11 @@ from shapes import SHAPES, body_to_head  # noqa: E402
 
 
 RESULTS = Path(__file__).parent / "results"
-MICRO_BATCH = 16
+# Not in the name of a result
+UNNAMED = ("shape", "mode", "device", "rounds", "updates", "output")
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, required=True, help="model; its weights are random")
     parser.add_argument("--mode", choices=MODES, required=True)
@@ -39,7 +43,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
     parser.add_argument("--prompts", type=int, help="per update: 1, and 4 in rollout")
     parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
-    parser.add_argument("--micro-batch", type=int, default=MICRO_BATCH, help="samples per forward: %(default)s")
+    parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
     parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
     parser.add_argument("--rationale-tokens", type=int, help="length of every rationale; as in GSM8K if not given")
     parser.add_argument("--beta", type=float, default=0.05, help="weight of the KL: %(default)s")
@@ -47,16 +51,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender: %(default)s")
     parser.add_argument("--updates", type=int, default=2, help="counted per turn, after one warm-up: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result file")
-    args = parser.parse_args(arguments)
-    if args.mode == "rollout" and args.rationale_tokens is not None:
-        parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
-    return args
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> Path:
-    args = parse(arguments)
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    if args.mode == "rollout" and args.rationale_tokens is not None:
+        parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
     quiet()
     shape, device = SHAPES[args.shape], torch.device(args.device)
+    lengths = Lengths(args.prompt_tokens, args.rationale_tokens)
+    if args.mode == "scaling":
+        lengths = lengths.all_the_same()  # or more samples would also be longer ones
     settings = Settings(
         shape=shape,
         device=device,
@@ -64,7 +71,7 @@ def main(arguments: list[str] | None = None) -> Path:
         prompts=args.prompts or (4 if args.mode == "rollout" else 1),
         num_generations=args.generations,
         micro_batch=args.micro_batch,
-        lengths=Lengths(args.prompt_tokens, args.rationale_tokens),
+        lengths=lengths,
         beta=args.beta,
         lora=args.lora,
         rounds=args.rounds,
@@ -83,15 +90,17 @@ def main(arguments: list[str] | None = None) -> Path:
             "gradient_checkpointing": shape.gradient_checkpointing,
             "body_to_head": body_to_head(shape),
             "prompts": settings.prompts,
-        }
-        | {
-            name: getattr(args, name)
-            for name in ("generations", "micro_batch", "prompt_tokens", "rationale_tokens", "beta", "lora")
+            "generations": settings.num_generations,
+            "micro_batch": settings.micro_batch,
+            "prompt_tokens": lengths.prompt_tokens,
+            "rationale_tokens": lengths.rationale_tokens,
+            "beta": settings.beta,
+            "lora": settings.lora,
         },
         **describe(device),
         **figures,
     }
-    path = args.output / f"{name_of(args)}.json"
+    path = args.output / f"{name_of(args, parser)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path}: {result['seconds_in_all']:.0f} s")
@@ -99,13 +108,13 @@ def main(arguments: list[str] | None = None) -> Path:
     return path
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Shape, mode and device, and what of the training and its rows is not as usual."""
-    parts = [args.shape, args.mode, args.device]
-    parts += ["lora"] if args.lora else []
-    parts += [f"forward{args.micro_batch}"] if args.micro_batch != MICRO_BATCH else []
-    parts += [f"prompt{args.prompt_tokens}"] if args.prompt_tokens else []
-    parts += [f"rationale{args.rationale_tokens}"] if args.rationale_tokens else []
+def name_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """Shape, mode and device, and every option that is not at its default."""
+    where = torch.cuda.get_device_name() if args.device == "cuda" else args.device
+    parts = [args.shape, args.mode, re.sub(r"\W+", "-", where.lower())]
+    for name, value in vars(args).items():
+        if name not in UNNAMED and value != parser.get_default(name):
+            parts.append(name if value is True else f"{name}{'+'.join(value) if isinstance(value, list) else value}")
     return "-".join(parts)
 
 
@@ -115,6 +124,8 @@ def show(figures: dict[str, Any]) -> None:
         for name, contender in point.get("contenders", {}).items():
             medians = "  ".join(f"{key} {value:,.4g}" for key, value in contender["median"].items())
             print(f"{where}  {name:15}{medians}")
+        for name in point.get("out_of_memory", []):
+            print(f"{where}  {name:15}out of memory")
     for operation in figures.get("operations", []):
         print(f"{operation['share']:6.1%}  {operation['name']}")
 

@@ -220,16 +220,22 @@ def record_completions(contender: Rollout) -> list[list[int]]:
     return seen
 
 
-def test_modes_fill_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The options of a run that takes seconds."""
     shape = Shape(LlamaConfig, 1024, 32, 64, 1, 4, 2, dtype=torch.float32, gradient_checkpointing=True)
     monkeypatch.setattr(run, "SHAPES", {"micro": shape})
-    small = ["--shape", "micro", "--device", "cpu", "--generations", "4", "--rounds", "1", "--updates", "1"]
-    small += ["--output", str(tmp_path)]
+    options = "--shape micro --device cpu --generations 4 --rounds 1 --updates 1 --output"
+    return [*options.split(), str(tmp_path)]
+
+
+def test_modes_fill_a_result(small: list[str]) -> None:
     results = {}
     modes = {"training": [], "rollout": ["--contenders", "rloo", "ours"], "profile": []}
     for mode, options in modes.items():
         path = run.main([*small, "--mode", mode, *options])
-        assert path.name == f"micro-{mode}-cpu.json"
+        chosen = "-contendersrloo+ours" if options else ""
+        assert path.name == f"micro-{mode}-cpu{chosen}-generations4.json"
         results[mode] = json.loads(path.read_text())
     for name in CONTENDERS:
         contender = results["training"]["contenders"][name]
@@ -241,6 +247,30 @@ def test_modes_fill_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert results["rollout"]["contenders"]["ours"]["median"]["decoded_per_kept"] >= 1
     shares = [operation["share"] for operation in results["profile"]["operations"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
+
+
+def test_a_contender_that_runs_out_of_memory_leaves_the_others_their_figures(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(case: Case, meter: Meter) -> None:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setitem(CONTENDERS, "released", run_out)
+    path = run.main([*small, "--mode", "training", "--contenders", "released", "floor_shared"])
+    result = json.loads(path.read_text())
+    assert result["out_of_memory"] == ["released"]
+    assert list(result["contenders"]) == ["floor_shared"]
+
+
+def test_runs_that_differ_in_what_they_measure_differ_in_name() -> None:
+    parser = run.make_parser()
+    usual = ["--shape", "tiny", "--mode", "training", "--device", "cpu"]
+    options = ["", "--beta 0", "--lora", "--prompts 2", "--generations 8", "--micro-batch 4", "--contenders ours"]
+    names = [run.name_of(parser.parse_args(usual + option.split()), parser) for option in options]
+    assert len(set(names)) == len(options)
+    assert names[0] == "tiny-training-cpu" and names[1] == "tiny-training-cpu-beta0.0" and names[2].endswith("-lora")
+    same = parser.parse_args([*usual, "--rounds", "1", "--updates", "9", "--output", "elsewhere"])
+    assert run.name_of(same, parser) == names[0]
 
 
 def test_peak_memory_sees_a_tensor_that_lives_in_one_phase() -> None:
@@ -287,16 +317,25 @@ def with_seconds(**seconds: float) -> dict[str, Any]:
 def test_the_report_has_the_ratios(tmp_path: Path) -> None:
     counts = {"samples": 16, "row_tokens": 1200, "shared_tokens": 900, "scored_tokens": 800}
     written_result(
-        tmp_path, "training", counts=counts, contenders=with_seconds(released=9, rloo=8, ours=4, floor_shared=2)
+        tmp_path,
+        "training",
+        counts=counts,
+        contenders=with_seconds(rloo=9, ours=4, floor_shared=2),
+        out_of_memory=["released"],
     )
     points = [
         {
             "num_generations": k,
             "stretch": stretch,
-            "counts": {"samples": k},
-            "contenders": with_seconds(ours=ours, floor_shared=floor),
+            "counts": {"samples": k, "shared_tokens": 100 + stretch * 50 * k},
+            "contenders": with_seconds(**seconds),
         }
-        for k, stretch, ours, floor in [(4, 1, 2, 1), (16, 1, 6, 4), (16, 4, 30, 16)]
+        for k, stretch, seconds in [
+            (4, 1, {"ours": 2, "floor_shared": 1}),
+            (16, 1, {"ours": 6, "floor_shared": 4}),
+            (64, 1, {"ours": 30}),
+            (16, 4, {"ours": 30, "floor_shared": 16}),
+        ]
     ]
     written_result(tmp_path, "scaling", points=points)
     peaks = {"released": 10, "ours": 4}
@@ -304,6 +343,7 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
         tmp_path,
         "memory",
         method="by hand",
+        out_of_memory=["rloo"],
         counts=counts,
         contenders={
             name: {"median": {"peak_bytes": peak * report.GIB, "held_bytes": 2 * report.GIB}}
@@ -324,10 +364,13 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("Above.") and text.endswith("Below.\n") and "old" not in text
     lines = {
-        "| (a) released formulation | 2.25 | 6.75 | 9.00 | 133 | 4.50 | 2.25 |",
+        "| (a) released formulation | out of memory | - | - | - | - | - |",
+        "| (b) `RLOOTrainer` + reward + answer term | 2.25 | 6.75 | 9.00 | 133 | 4.50 | 2.25 |",
         "| (c) `LaTROTrainer` | 1.00 | 3.00 | 4.00 | 300 | 2.00 | 1.00 |",
-        "| 16 | x4 | 30.00 | 16.00 | 1 | 5.00 | 4.00 | 1.25 |",
+        "| 64 | x1 | 30.00 | out of memory | 16 | 11.00 | 15.00 | - | - |",
+        "| 16 | x4 | 30.00 | 16.00 | 1 | 3.67 | 5.00 | 4.00 | 1.25 |",
         "| (c) `LaTROTrainer` | 2.00 | 4.00 | 2.00 | 0.40 | 0.25 |",
+        "| (b) `RLOOTrainer` + reward + answer term | out of memory | - | - | - | - |",
         "| 16 | 16 | 1.00 | 2.00 |",
         "Not run on a GPU.",
     }

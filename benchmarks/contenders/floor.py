@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """
-(d) The floor: what the method costs at least. One forward and backward over the tokens, and one forward of the reference
+(d) The floor: what the method has to do, done plainly. One forward and backward over the tokens, and one forward of the reference
 where beta is not 0. Nothing is scored before: the advantages are given.
 
 The tokens of a micro-batch are one sequence without padding. All layers but attention work on single tokens, so they run
@@ -9,6 +9,9 @@ computed for padding. The LM head works on the positions whose next token is sco
 
 `UnsharedFloor` has each row with its own prompt. `SharedFloor` has each prompt once per group and micro-batch: the keys and
 values of the prompt stand before those of each of its rows.
+
+It is no bound in the strict sense. The logits are whole, `(S, V)` in float32 with their log-softmax, so less memory is
+possible; and attention is one small call per row, which on a GPU costs a launch each.
 """
 
 import torch

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
@@ -52,9 +53,9 @@ def trainer_arguments(case: Case) -> dict[str, Any]:
 
 
 class Borders(TrainerCallback):
-    """An update for the meter: from before its data are prepared until its parameters have changed."""
+    """An update for a meter or a profiler: from before its data are prepared until its parameters have changed."""
 
-    def __init__(self, meter: Meter):
+    def __init__(self, meter: Meter | torch.profiler.profile):
         self.meter = meter
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
