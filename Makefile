@@ -19,7 +19,7 @@ study: .venv/.quickstart-installed
 
 # What the CPU can say, and docs/speed.md; on a GPU see there.
 benchmark: .venv/.quickstart-installed
-	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu
+	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --rounds 4
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --prompt-tokens 75 --rounds 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --micro-batch 4 --rounds 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu

@@ -265,6 +265,11 @@ class LaTROTrainer(RLOOTrainer):
             enable_shared_prompts(self.accelerator.unwrap_model(self.ref_model))
         return True
 
+    def _check_attention(self) -> None:
+        for model in (self.model, self.ref_model):
+            if self._shares_prompts and model is not None:
+                check_attention(self.accelerator.unwrap_model(model))
+
     def _check_room(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
         prompt_ids, _, _ = self._tokenize_prompts(prompt)
         answers = [self.answer_separator + self._answer_text(text) for text in answer]
@@ -313,6 +318,7 @@ class LaTROTrainer(RLOOTrainer):
         As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short, and a resumed training
         goes on in its run of the trackers.
         """
+        self._check_attention()
         self._batches_of_update.clear()  # an error may have ended an earlier training
         checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
         self.tracker_run.begin_training(self, resumed=checkpoint is not None)
@@ -327,6 +333,7 @@ class LaTROTrainer(RLOOTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As the parent's, also outside of the training, where no tracker has a run open."""
+        self._check_attention()
         self.tracker_run.begin_evaluation(self)
         return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
@@ -772,7 +779,6 @@ class LaTROTrainer(RLOOTrainer):
         """Log-probs and entropies `(B, L)` on rationales and answers, and the MoE auxiliary loss."""
         scored = (batch["rationale_mask"] + batch["answer_mask"]).bool()  # (B, L)
         if self._shares_prompts:
-            check_attention(self.accelerator.unwrap_model(model))
             sequence = share_prompts(batch)
             with self.accelerator.autocast():
                 outputs = model(**sequence, fused_lm_head=True)
