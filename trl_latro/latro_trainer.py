@@ -266,9 +266,10 @@ class LaTROTrainer(RLOOTrainer):
         return True
 
     def _check_attention(self) -> None:
-        for model in (self.model, self.ref_model):
-            if self._shares_prompts and model is not None:
-                check_attention(self.accelerator.unwrap_model(model))
+        if self._shares_prompts:
+            check_attention(self.accelerator.unwrap_model(self.model))
+            if self.ref_model is not None:
+                check_attention(self.accelerator.unwrap_model(self.ref_model))
 
     def _check_room(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
         prompt_ids, _, _ = self._tokenize_prompts(prompt)

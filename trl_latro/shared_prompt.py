@@ -10,7 +10,7 @@ them has another token to predict from it.
 All layers but attention work on single tokens. Attention is transformers' `sdpa`, on prompts and on segments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,13 +71,17 @@ class SharedPromptLayout:
     order: Tensor
     longest: int
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> "SharedPromptLayout":
-        """On another device: accelerate moves the arguments of layers so where a model is spread over several."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SharedPromptLayout":
+        """The same places in other tensors."""
         parts = [
-            replace(part, **{name: value.to(device) for name, value in vars(part).items() if value is not None})
+            replace(part, **{name: change(value) for name, value in vars(part).items() if value is not None})
             for part in self.parts
         ]
-        return replace(self, parts=parts, order=self.order.to(device))
+        return replace(self, parts=parts, order=change(self.order))
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "SharedPromptLayout":
+        """On another device: accelerate moves the arguments of layers so where a model is spread over several."""
+        return self.map(lambda tensor: tensor.to(device))
 
 
 def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -208,13 +207,8 @@ class DryRun:
             }
         )
         row, position = (sequence.pop("shift_labels") != -100).nonzero(as_tuple=True)  # (S,) each
-        layout = sequence.pop("shared_prompt_layout")
-        parts = [
-            replace(part, **{name: fake(value) for name, value in vars(part).items() if value is not None})
-            for part in layout.parts
-        ]
-        inputs = {name: fake(tensor) for name, tensor in sequence.items()}
-        inputs["shared_prompt_layout"] = replace(layout, parts=parts, order=fake(layout.order))
+        layout = sequence.pop("shared_prompt_layout").map(fake)
+        inputs = {name: fake(tensor) for name, tensor in sequence.items()} | {"shared_prompt_layout": layout}
         return inputs, (fake(row), fake(position))
 
     def _logps(self, inputs: dict[str, Any], predicts: tuple[Any, Any]) -> Tensor:
