@@ -4,6 +4,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -100,6 +102,12 @@ def start(backend: str, script: str, *arguments: str, timeout: float = 900) -> t
         os.killpg(process.pid, signal.SIGTERM)
         output, _ = process.communicate()
     return process.returncode, output
+
+
+def skip_without_deepspeed() -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    if shutil.which("g++") is None:
+        pytest.skip("DeepSpeed builds an operator with g++, which is missing")
 
 
 class Difference(NamedTuple):

@@ -2,14 +2,23 @@
 """Two ranks train as one process does, on every backend."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from backend_worker import FEATURES
-from backends import BACKENDS, FAILING, FAILS_IN_TRL, Difference, compare, features_of, start, train_alone
+from backends import (
+    BACKENDS,
+    FAILING,
+    FAILS_IN_TRL,
+    Difference,
+    compare,
+    features_of,
+    skip_without_deepspeed,
+    start,
+    train_alone,
+)
 from tiny import byte_level_tokenizer, save_model
 
 
@@ -38,9 +47,7 @@ def differences(model: str, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 def skip_unless_it_runs(backend: str) -> None:
     if BACKENDS[backend].deepspeed:
-        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-        if shutil.which("g++") is None:
-            pytest.skip("DeepSpeed builds an operator with g++, which is missing")
+        skip_without_deepspeed()
 
 
 def test_two_zero3_ranks_train_as_one_process_does(differences: Callable) -> None:

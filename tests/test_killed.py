@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from backends import skip_without_deepspeed
 from disks import mounted
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.checkpoints import is_whole
@@ -169,9 +169,7 @@ def test_two_ddp_ranks_killed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [3, 2])
 def test_two_deepspeed_ranks_killed(tmp_path: Path, stage: int) -> None:
-    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    if shutil.which("g++") is None:
-        pytest.skip("DeepSpeed builds an operator with g++, which is missing")
+    skip_without_deepspeed()
     config = json.loads(ZERO3.read_text())
     zero = config["zero_optimization"]
     config["zero_optimization"] = zero | {"stage": stage}
@@ -186,9 +184,7 @@ def test_two_deepspeed_ranks_killed(tmp_path: Path, stage: int) -> None:
 def test_sigterm_to_one_of_two_ranks_ends_both_after_the_same_update(tmp_path: Path, launcher: list[str]) -> None:
     more = []
     if launcher == DEEPSPEED:
-        pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-        if shutil.which("g++") is None:
-            pytest.skip("DeepSpeed builds an operator with g++, which is missing")
+        skip_without_deepspeed()
         more = ["--deepspeed", str(ZERO3)]
     args = [*settings(tmp_path), *more]
     unstopped, stopped = tmp_path / "unstopped", tmp_path / "stopped"
