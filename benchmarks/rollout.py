@@ -25,6 +25,7 @@ from models import Case, Policy, autocast
 from rows import RATIONALE_LENGTH
 from tokenizer import filler_ids, stop_ids
 from trl_latro import LaTROTrainer
+from trl_latro.rollout.engine import Sampled
 
 
 def next_token_logits(tokenizer: PreTrainedTokenizerFast, longest: int) -> tuple[Tensor, Tensor]:
@@ -142,18 +143,13 @@ class TrainerRollout(Rollout):
     def trainer(self) -> Any:
         raise NotImplementedError
 
+    def count_calls(self, trainer: Any, rule: CountingDown) -> None:
+        """Have every generation counted and timed."""
+        raise NotImplementedError
+
     def run(self, updates: int) -> None:
         trainer = self.trainer()
-        rule = CountingDown(trainer.model, self.case)
-        generate = trainer._generate_single_turn
-
-        def counted(prompt_ids: list[list[int]], images: Any, multimodal_fields: Any) -> list[list[int]]:
-            with rule.active():
-                completions = generate(prompt_ids, images, multimodal_fields)
-            self.count(rule, completions)
-            return completions
-
-        trainer._generate_single_turn = counted
+        self.count_calls(trainer, CountingDown(trainer.model, self.case))
         trainers.watch(trainer, self.meter)
         trainers.run(trainer, updates)
 
@@ -166,6 +162,18 @@ class RLOORollout(TrainerRollout):
             **trainers.trainer_arguments(self.case),
         )
 
+    def count_calls(self, trainer: RLOOTrainer, rule: CountingDown) -> None:
+        generate = trainer._generate_single_turn
+
+        def counted(prompt_ids: list[list[int]], images: Any, multimodal_fields: Any) -> list[list[int]]:
+            with rule.active():
+                completions = generate(prompt_ids, images, multimodal_fields)
+            self.count(rule, completions)
+            return completions
+
+        trainer._generate_single_turn = counted
+        self.meter.watch(trainer, "_generate_single_turn", "rollout")
+
 
 def no_reward(completions: list[str], **columns: Any) -> list[float]:
     """What follows the roll-out is not looked at here."""
@@ -175,6 +183,18 @@ def no_reward(completions: list[str], **columns: Any) -> list[float]:
 class OurRollout(TrainerRollout):
     def trainer(self) -> LaTROTrainer:
         return LaTROTrainer(args=latro_config(self.case), **trainers.trainer_arguments(self.case))
+
+    def count_calls(self, trainer: LaTROTrainer, rule: CountingDown) -> None:
+        generate = trainer.engine.generate
+
+        def counted(prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
+            with rule.active():
+                sampled = generate(prompt_ids, num_generations, answer_budget)
+            self.count(rule, [ids for ids, _ in sampled])
+            return sampled
+
+        trainer.engine.generate = counted
+        self.meter.watch(trainer.engine, "generate", "rollout")
 
 
 ROLLOUTS = {"released": ReleasedRollout, "rloo": RLOORollout, "ours": OurRollout}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer import ANSWER_TEMPLATE, filler_ids, random_text
+from trl_latro.answer_template import AnswerTemplate
 
 
 PROMPT_LENGTH = (3.942, 0.356)  # mean 55 tokens, median 51
@@ -90,7 +91,7 @@ def draw_groups(
         of_prompt, of_lengths, of_tokens = (random.Random(f"{seed} {index} {what}") for what in ("x", "n", "z"))
         prompt = random_text(of_prompt, lengths.prompt(of_prompt))
         answer = str(of_prompt.randint(10, 99))
-        answer_text = " " + ANSWER_TEMPLATE.replace("{answer}", answer)
+        answer_text = " " + AnswerTemplate(ANSWER_TEMPLATE).fill(answer)
         groups.append(
             Group(
                 prompt,

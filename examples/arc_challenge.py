@@ -8,7 +8,7 @@ On 8 GPUs, with the settings of the paper:
     deepspeed examples/arc_challenge.py --config examples/configs/arc_challenge_llama-3.1-8b.yaml
 """
 
-from trl_latro.scripts.train import main
+from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":

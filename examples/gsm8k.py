@@ -12,7 +12,7 @@ On one GPU, with LoRA:
     python examples/gsm8k.py --config examples/configs/gsm8k_llama-3.1-8b_lora.yaml
 """
 
-from trl_latro.scripts.train import main
+from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":

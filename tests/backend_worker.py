@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 from transformers import TrainingArguments
@@ -20,7 +21,8 @@ from transformers import TrainingArguments
 from given import lora_config
 from tiny import tiny_dataset
 from trl_latro import LaTROTrainer
-from trl_latro.scripts.train import ScriptConfig
+from trl_latro.cli.train import ScriptConfig
+from trl_latro.rollout.engine import RolloutEngine, Sampled
 
 
 NUM_GENERATIONS = 4
@@ -100,39 +102,48 @@ FEATURES: dict[str, Feature] = {
 }
 
 
-class FixedSamples(LaTROTrainer):
-    """
-    Sampling, and which samples share an update, are drawn per rank. Here completions depend on the row among those of
-    all ranks, and forwards have the samples that they have with two ranks.
-    """
+def rows_of_rank(num_local: int) -> range:
+    start = PartialState().process_index * num_local
+    return range(start, start + num_local)
 
-    def __init__(self, feature: Feature, **kwargs: Any):
-        super().__init__(**kwargs)
+
+class FixedCompletions(RolloutEngine):
+    """Sampling is drawn per rank. Here completions depend on the row among those of all ranks."""
+
+    def __init__(self, trainer: LaTROTrainer, feature: Feature):
+        super().__init__(trainer.truncator, trainer.max_completion_length)
+        self.sampling = trainer.engine
         self.feature = feature
         self.generated: list[list[list[int]]] = []  # of each call, all ranks
 
-    def _rows(self, num_local: int) -> range:
-        start = self.accelerator.process_index * num_local
-        return range(start, start + num_local)
-
-    def _roll_out(
-        self, prompt_ids: list[list[int]], images: Any, multimodal_fields: dict[str, Any]
-    ) -> list[list[int]]:
+    def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
         if self.feature.generates:
-            self.generated.append(gather_object(super()._roll_out(prompt_ids, images, multimodal_fields)))
-        num_rows = len(prompt_ids) * self.accelerator.num_processes
-        completions = []
-        for row, ids in zip(self._rows(len(prompt_ids)), prompt_ids, strict=True):
+            completions = self.sampling.roll_out(prompt_ids, num_generations, answer_budget)
+            self.generated.append(gather_object([completion.ids for completion in completions]))
+        tokenizer = self.truncator.tokenizer
+        num_rows = len(prompt_ids) * PartialState().num_processes
+        fixed = []
+        for row, ids in zip(rows_of_rank(len(prompt_ids)), prompt_ids, strict=True):
             text = self.feature.completion(row, num_rows, len(ids) + sum(ids) % 10)
-            sampled = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            sampled = tokenizer(text, add_special_tokens=False)["input_ids"]
             unfinished = len(sampled) > MAX_COMPLETION_LENGTH
-            completions.append(
-                sampled[:MAX_COMPLETION_LENGTH] if unfinished else [*sampled, self._tokenizer.eos_token_id]
+            fixed.append(
+                Sampled(sampled[:MAX_COMPLETION_LENGTH] if unfinished else [*sampled, tokenizer.eos_token_id])
             )
-        return completions
+        return fixed
+
+
+class FixedSamples(LaTROTrainer):
+    """Which samples share a step is drawn per rank. Here forwards have the samples that they have with two ranks."""
+
+    engine: FixedCompletions
+
+    def __init__(self, feature: Feature, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.engine = FixedCompletions(self, feature)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        return {**super()._generate_and_score_completions(inputs), "row": torch.tensor(self._rows(len(inputs)))}
+        return {**super()._generate_and_score_completions(inputs), "row": torch.tensor(rows_of_rank(len(inputs)))}
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
@@ -208,7 +219,7 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
     trainer.save_model()
     if trainer.is_world_process_zero():
         (output_dir / "log_history.json").write_text(json.dumps(trainer.state.log_history))
-        (output_dir / "generated.json").write_text(json.dumps(trainer.generated))
+        (output_dir / "generated.json").write_text(json.dumps(trainer.engine.generated))
         kind = {"wrapper": type(trainer.model_wrapped).__name__, "zero_stage": trainer._dist.zero_stage}
         (output_dir / "backend.json").write_text(json.dumps(kind))
 

@@ -39,8 +39,8 @@ def run_all(runs: dict[str, Run], folder: Path, env: dict[str, str]) -> dict[str
 
 def main(folder: Path) -> None:
     """The forks leave through `SystemExit` or their error, as the program itself does."""
-    import trl_latro.scripts.train  # noqa: F401  before the forks, which share it
-    from trl_latro import cli
+    import trl_latro.cli.train  # noqa: F401  before the forks, which share it
+    from trl_latro.cli import main as cli
 
     statuses = {}
     for name, settings in json.loads((folder / "runs.json").read_text()).items():

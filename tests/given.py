@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.rollout.engine import Completion, RolloutEngine, Sampled
 
 
 NUM_GENERATIONS = 4
@@ -66,21 +67,42 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-class TrainerGivenCompletions(LaTROTrainer):
-    """The trainer, its completions written down beforehand: `completions[prompt ids]` are the K samples."""
+class GivenCompletions(RolloutEngine):
+    """Completions written down beforehand: `completions[prompt ids]` are the K samples."""
 
-    def __init__(self, *args, completions: dict[tuple[int, ...], list[list[int]]], **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, trainer: LaTROTrainer, completions: dict[tuple[int, ...], list[list[int]]]):
+        super().__init__(trainer.truncator, trainer.max_completion_length)
+        self.model = trainer.model
         self.completions = completions
         self.generations: list[Generation] = []
 
-    def _roll_out(self, prompt_ids, images, multimodal_fields):
-        groups = [
-            (list(prompt_ids[start]), self.completions[tuple(prompt_ids[start])])
-            for start in range(0, len(prompt_ids), NUM_GENERATIONS)
-        ]
+    def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
+        groups = [(list(ids), self.completions[tuple(ids)]) for ids in prompt_ids[::num_generations]]
         self.generations.append(Generation(snapshot(self.model), groups))
-        return [list(sample) for _, samples in groups for sample in samples]
+        return [Sampled(list(sample)) for _, samples in groups for sample in samples]
+
+
+class TrainerGivenCompletions(LaTROTrainer):
+    """The trainer, its completions written down beforehand."""
+
+    engine: GivenCompletions
+
+    def __init__(self, *args, completions: dict[tuple[int, ...], list[list[int]]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.engine = GivenCompletions(self, completions)
+
+
+def watch_completions(trainer: LaTROTrainer) -> list[Completion]:
+    """A list that holds the completions of the last roll-out, from now on."""
+    seen: list[Completion] = []
+    roll_out = trainer.engine.roll_out
+
+    def watched(*args: Any) -> list[Completion]:
+        seen[:] = roll_out(*args)
+        return list(seen)
+
+    trainer.engine.roll_out = watched
+    return seen
 
 
 def sample_ids(tokenizer: PreTrainedTokenizerFast, text: str, how: str) -> list[int]:

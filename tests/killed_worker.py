@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerState
 
-from trl_latro.cli import main
+from trl_latro.cli.main import main
 
 
 RANK, _, FILE = os.environ.get("KILL", "").partition(":")

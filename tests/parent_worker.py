@@ -10,7 +10,7 @@ from trl import RLOOConfig, RLOOTrainer
 from backend_worker import MAX_COMPLETION_LENGTH, NUM_GENERATIONS
 from given import lora_config
 from tiny import tiny_dataset
-from trl_latro.scripts.common import AnyMachine
+from trl_latro.cli.common import AnyMachine
 
 
 @dataclass

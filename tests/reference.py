@@ -95,7 +95,7 @@ def make_row(
 ) -> Row:
     rationale, before_stop, finished = cut(tokenizer, sampled, end_token_ids, settings.stop_strings)
     between = settings.answer_separator if before_stop is None else before_stop
-    text = between + settings.answer_template.replace("{answer}", answer)
+    text = between + answer.join(settings.answer_template.split("{answer}"))
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [end_of_turn_id]
     return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished)
 

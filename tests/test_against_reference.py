@@ -95,7 +95,7 @@ class Recorder(TrainerCallback):
             "advantage": list(self.trainer._logs["advantages"]),
             "answer_logp": list(self.trainer._logs["extra"]["answer_logp"]),
         }
-        generation = len(self.trainer.generations) - 1
+        generation = len(self.trainer.engine.generations) - 1
         self.updates.append(Update(snapshot(model), gradient, self.rows, generation, logs))
         self.rows = []
 
@@ -241,7 +241,7 @@ def compare(run: Run) -> list[float]:
     """Compares every update of the run, and returns all probability ratios that occurred."""
     all_ratios = []
     for number, update in enumerate(run.updates):
-        rows, scores = score_generation(run, run.trainer.generations[update.generation])
+        rows, scores = score_generation(run, run.trainer.engine.generations[update.generation])
         close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
         close(update.logs["reward"], joined(scores, "reward"), f"update {number}, rewards")
         advantages = joined(scores, "advantage")
@@ -379,7 +379,7 @@ def test_samples_cover_the_ways_a_rationale_ends():
 
 def test_metrics_agree_with_the_reference(tmp_path):
     run = train(Case(), str(tmp_path))
-    rows, scores = score_generation(run, run.trainer.generations[0])
+    rows, scores = score_generation(run, run.trainer.engine.generations[0])
     logged = run.trainer.state.log_history[0]
     answer_logp = torch.tensor(joined(scores, "answer_logp"))
     close(logged["reward"], torch.tensor(joined(scores, "reward")).mean(), "reward")

@@ -204,7 +204,7 @@ def test_a_tokenizer_without_an_end_token(build):
     tokenizer.eos_token = None
     with pytest.raises(ValueError) as error:
         build(tokenizer=tokenizer)
-    says(error, "no end token", "None", "Set `tokenizer.eos_token`")
+    says(error, "no EOS token", "None", "Set `tokenizer.eos_token`")
 
 
 def test_good_input_is_taken(build):

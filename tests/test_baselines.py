@@ -20,8 +20,8 @@ sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "baselines")]
 
 from baselines.baseline import answer_rows, gold_rows, rejection_rows  # noqa: E402
 from puzzle.puzzle import make_puzzles  # noqa: E402
+from trl_latro.cli.evaluate import main as evaluate_main  # noqa: E402
 from trl_latro.evaluation import evaluate  # noqa: E402
-from trl_latro.scripts.evaluate import main as evaluate_main  # noqa: E402
 
 
 TEMPLATE = "The answer is {answer}."

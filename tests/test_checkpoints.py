@@ -13,7 +13,8 @@ import tiny
 from disks import mounted
 from given import cpu_config, snapshot
 from trl_latro import LaTROTrainer
-from trl_latro.checkpoints import (
+from trl_latro.cli.train import main
+from trl_latro.durability.checkpoints import (
     STATE_FILE,
     OutputDirError,
     check_writable,
@@ -21,7 +22,6 @@ from trl_latro.checkpoints import (
     resolve_checkpoint,
     say_failed_write,
 )
-from trl_latro.scripts.train import main
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tiny import byte_level_tokenizer, save_model
-from trl_latro import cli
+from trl_latro.cli import main as cli
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

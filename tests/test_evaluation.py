@@ -16,12 +16,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from tiny import END_OF_TURN, byte_level_tokenizer, save_model, tiny_dataset, tiny_model
+from trl_latro.cli.evaluate import main
 from trl_latro.evaluation import Evaluation, evaluate
 from trl_latro.evaluation.comparison import compare
 from trl_latro.evaluation.evaluator import plan_batches
 from trl_latro.evaluation.metrics import mean_estimate
 from trl_latro.evaluation.results import Generation
-from trl_latro.scripts.evaluate import main
 
 
 ROOT = Path(__file__).parents[1]

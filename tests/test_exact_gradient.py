@@ -20,6 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, T
 
 from reference import Row, row_reward, surprise, token_logps
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.rollout.engine import RolloutEngine, Sampled
 
 
 A, B, C, D, END = range(5)
@@ -82,16 +83,16 @@ class EverySample(TrainerCallback):
             self.mean[name] += self.probabilities[state.global_step] * parameter.grad.double()
 
 
-class TrainerGivenSamples(LaTROTrainer):
+class GivenSamples(RolloutEngine):
     """Hands out the given sets of samples one after the other."""
 
-    def __init__(self, *args, sets: list[tuple[tuple[int, ...], ...]], **kwargs):
-        super().__init__(*args, **kwargs)
-        self.sets = sets
+    def __init__(self, trainer: LaTROTrainer, sets: list[tuple[tuple[int, ...], ...]]):
+        super().__init__(trainer.truncator, trainer.max_completion_length)
+        self.sets = iter(sets)
 
-    def _roll_out(self, prompt_ids, images, multimodal_fields):
+    def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
         assert prompt_ids == [list(PROMPT)] * NUM_GENERATIONS
-        return [[C, D] if z == (C,) else list(z) for z in self.sets[self.state.global_step]]
+        return [Sampled([C, D] if z == (C,) else list(z)) for z in next(self.sets)]
 
 
 def exact_gradient(policy: nn.Module, reference: nn.Module, reward_type, beta: float) -> dict[str, torch.Tensor]:
@@ -147,13 +148,13 @@ def mean_update(trainer_args: dict, path: str, reward_type, beta: float):
     sets = list(combinations_with_replacement(RATIONALES, NUM_GENERATIONS))
     args.max_steps = len(sets)
     model = GPT2LMHeadModel.from_pretrained(path)
-    trainer = TrainerGivenSamples(
+    trainer = LaTROTrainer(
         model,
         args,
         Dataset.from_dict({"prompt": ["a b"], "answer": ["a"]}),
         processing_class=toy_tokenizer(),
-        sets=sets,
     )
+    trainer.engine = GivenSamples(trainer, sets)
     reference = GPT2LMHeadModel.from_pretrained(path).double()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # so that the KL is not zero

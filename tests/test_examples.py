@@ -17,8 +17,8 @@ from trl import ModelConfig
 
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
-from trl_latro.scripts.common import TrainArguments, find_checkpoint
-from trl_latro.scripts.train import make_parser
+from trl_latro.cli.common import TrainArguments, find_checkpoint
+from trl_latro.cli.train import make_parser
 
 
 ROOT = Path(__file__).parents[1]

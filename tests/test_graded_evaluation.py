@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 import tiny
-from given import END, STOP, TrainerGivenCompletions, cpu_config, sample_ids, scored_completions
+from given import END, STOP, TrainerGivenCompletions, cpu_config, sample_ids, scored_completions, watch_completions
 from trl_latro import LaTROTrainer
 from trl_latro.grading import Grader, grade_answer
 
@@ -58,12 +58,12 @@ def test_scores_are_those_of_completions_that_stopped_at_the_stop_string(tmp_pat
     graded = scored_completions(trainer, rows)
     lengths = trainer._metrics["eval"]["completions/max_length"]
     assert lengths == [LENGTH], "tokens of the answer are not counted"
-    for prompt in trainer.completions:
-        trainer.completions[prompt] = [
+    for prompt in trainer.engine.completions:
+        trainer.engine.completions[prompt] = [
             next((ids[:i] for i in range(len(ids)) if TOKENIZER.decode(ids[:i]).endswith("The answer is")), ids)[
                 :LENGTH
             ]
-            for ids in trainer.completions[prompt]
+            for ids in trainer.engine.completions[prompt]
         ]
     stopped = scored_completions(trainer, rows)
     for name, tensor in graded.items():
@@ -99,8 +99,8 @@ def test_training_grades_nothing(tmp_path: Path) -> None:
         raise AssertionError("training called the grader")
 
     trainer = given_trainer(tmp_path, grader, max_steps=1)
-    for prompt, samples in trainer.completions.items():
-        trainer.completions[prompt] = [ids[:LENGTH] for ids in samples]
+    for prompt, samples in trainer.engine.completions.items():
+        trainer.engine.completions[prompt] = [ids[:LENGTH] for ids in samples]
     trainer.train()
     assert not any("accuracy" in name or "maj@" in name for name in trainer.state.log_history[0])
 
@@ -145,15 +145,15 @@ def test_sampled_rationales_are_those_of_training_and_go_on_to_an_answer(
     # The seed would not do: random numbers are drawn for the rows that are not done, of which evaluation has more
     trainer.generation_config.do_sample = False
     inputs = [row for row in rows for _ in range(4)]
-    batches = []
+    batches, completions = [], watch_completions(trainer)
     for training in (True, False):
         trainer.model.train(training)
         batches.append(scored_completions(trainer, inputs))
     for name in ("input_ids", "old_logps", "advantages"):
         torch.testing.assert_close(batches[0][name], batches[1][name], rtol=1e-5, atol=1e-5)
-    longest = max(len(ids) for ids in trainer._completed_ids)
+    longest = max(len(completion.ids) for completion in completions)
     assert longest > LENGTH if stop_strings is None else longest == LENGTH
-    assert trainer.generation_config.max_new_tokens == LENGTH, "the limit of training is back"
+    assert trainer.generation_config.max_new_tokens == LENGTH, "an evaluation changes nothing for training"
     assert len(trainer._metrics["eval"]["accuracy"]) == 32
 
 

@@ -22,7 +22,7 @@ from hub_server import TOKEN, Hub, serve
 from test_examples import GSM8K_ROWS, arguments, last_state, write_rows
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
-from trl_latro.scripts.train import make_parser
+from trl_latro.cli.train import make_parser
 
 
 FAILURES = {"fails-500": 500, "fails-401": 401, "fails-lost": "connection lost"}
@@ -270,14 +270,14 @@ def test_the_last_or_every_checkpoint_is_pushed_with_what_a_resumed_training_nee
         assert checkpoints == ({"last-checkpoint"} if strategy == "checkpoint" else {"checkpoint-1", "checkpoint-2"})
         for checkpoint in checkpoints:
             copy = here / ("checkpoint-2" if checkpoint == "last-checkpoint" else checkpoint)
-            assert names(there / checkpoint) == names(copy) >= {"optimizer.pt", "sampling_state_0.pth"}
+            assert names(there / checkpoint) == names(copy) >= {"optimizer.pt", "process_state_0.pth"}
             assert TrainerState.load_from_json(there / checkpoint / "trainer_state.json").global_step == int(
                 copy.name.split("-")[1]
             )
         # The samples for the updates to come, as token ids: on the Hub they are in the checkpoints alone
-        state = torch.load(there / sorted(checkpoints)[0] / "sampling_state_0.pth", weights_only=True)
+        state = torch.load(there / sorted(checkpoints)[0] / "process_state_0.pth", weights_only=True)
         assert sum(len(batch["input_ids"]) for batch in state["buffered_inputs"]) == 16
-        assert {path.parent.name for path in there.rglob("sampling_state_*")} == checkpoints
+        assert {path.parent.name for path in there.rglob("process_state_*")} == checkpoints
         assert written(AutoModelForCausalLM.from_pretrained(there), there)
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from backends import skip_without_deepspeed
 from disks import mounted
 from tiny import byte_level_tokenizer, save_model
-from trl_latro.checkpoints import is_whole
+from trl_latro.durability.checkpoints import is_whole
 
 
 WORKER = Path(__file__).parent / "killed_worker.py"
@@ -162,7 +162,7 @@ def check_outcome(run: Path, state: dict[str, Any], tensors: dict[str, torch.Ten
 
 @pytest.mark.slow
 def test_two_ddp_ranks_killed(tmp_path: Path) -> None:
-    kills = ["1:checkpoint-6/sampling_state_1.pth", "0:checkpoint-8/trainer_state.json"]
+    kills = ["1:checkpoint-6/process_state_1.pth", "0:checkpoint-8/trainer_state.json"]
     check_killed_is_unkilled(TORCHRUN, [], tmp_path, kills, random_kill=True)
 
 

@@ -38,7 +38,7 @@ def make_trainer(path: Path, reward: Any, eval_dataset: Dataset | None = None, *
 def test_training_ends_before_the_update_and_names_the_prompts(tmp_path: Path, reward: Any, what: str) -> None:
     make_trainer(tmp_path, "logprob", max_steps=1).train()
     trainer = make_trainer(tmp_path, reward)
-    with pytest.raises(FloatingPointError, match=f"{what} is not finite in update 2, from 2 prompts") as error:
+    with pytest.raises(FloatingPointError, match=f"{what} is not finite in step 2, from 2 prompts") as error:
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     kept = torch.load(tmp_path / "checkpoint-1" / "optimizer.pt", weights_only=True)
     assert kept["state"], "the checkpoint is whole"
@@ -48,12 +48,12 @@ def test_training_ends_before_the_update_and_names_the_prompts(tmp_path: Path, r
 
 
 @pytest.mark.parametrize("reward", [nan_reward, nan_gradient])
-def test_updates_are_left_out_where_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture, reward: Any) -> None:
-    trainer = make_trainer(tmp_path, reward, skip_nonfinite_updates=True, weight_decay=0.1)
+def test_steps_are_skipped_where_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture, reward: Any) -> None:
+    trainer = make_trainer(tmp_path, reward, skip_nonfinite_steps=True, weight_decay=0.1)
     before = snapshot(trainer.model)
     trainer.train()
     assert trainer.state.global_step == 3
-    assert caplog.text.count("The update is left out.") >= 3
+    assert caplog.text.count("The step is skipped.") >= 3
     for name, tensor in snapshot(trainer.model).items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
@@ -75,7 +75,7 @@ def test_prompts_of_all_rollouts_of_an_update_are_named(tmp_path: Path) -> None:
     )
     forwards = []
     make_infinite(trainer, lambda inputs: forwards.append(inputs) or len(forwards) == 1)
-    with pytest.raises(FloatingPointError, match="The gradient is not finite in update 1, from 4 prompts") as error:
+    with pytest.raises(FloatingPointError, match="The gradient is not finite in step 1, from 4 prompts") as error:
         trainer.train()
     assert all(repr(prompt) in str(error.value) for prompt in ROWS["prompt"])
 
@@ -86,7 +86,7 @@ def test_an_evaluation_in_between_is_not_named(tmp_path: Path) -> None:
     other_rows = tiny.tiny_dataset(6).select([4, 5])
     trainer = make_trainer(tmp_path, "logprob", other_rows, per_device_eval_batch_size=4, max_steps=4, **more)
     make_infinite(trainer, lambda inputs: trainer.state.global_step == 1)
-    with pytest.raises(FloatingPointError, match="The gradient is not finite in update 2") as error:
+    with pytest.raises(FloatingPointError, match="The gradient is not finite in step 2") as error:
         trainer.train()
     assert any(repr(prompt) in str(error.value) for prompt in ROWS["prompt"])
     assert not any(repr(prompt) in str(error.value) for prompt in other_rows["prompt"])

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import tiny
-from test_rationale import TOKENIZERS, end_tokens, ids_of, property_test, random_ids, text_in_row
+from any_tokenizer import TOKENIZERS, end_tokens, ids_of, property_test, random_ids, text_in_row
 from trl_latro.packing import encode_answer, pack_rows, trim_padding
-from trl_latro.rationale import cut_rationale
+from trl_latro.truncation import ContinuationDecoder, Truncator
 
 
 END = 7  # any token: it is appended as it is
@@ -39,7 +39,7 @@ def test_the_rows_text_is_that_of_the_rationale_followed_by_the_answers(tokenize
     # Half a character in byte tokens spoils every byte token behind it, whatever is written there.
     assume("\ufffd" not in tokenizer.decode(rationale_ids) or not in_byte_tokens(tokenizer, rationale_ids))
 
-    answer_ids = encode_answer(rationale_ids, answer_text, tokenizer, END)
+    answer_ids = encode_answer(rationale_ids, answer_text, ContinuationDecoder(tokenizer), END)
 
     assert answer_ids[-1] == END
     row_text = text_in_row(tokenizer, rationale_ids + answer_ids[:-1])
@@ -56,8 +56,10 @@ def test_cut_and_encoded_rows_read_as_sampled_up_to_the_stop_string(tokenizer, d
     sampled_text = text_in_row(tokenizer, sampled_ids)
     assume(stop in sampled_text)
 
-    rationale = cut_rationale(sampled_ids, tokenizer, [stop], [-1], " => ")
-    answer_ids = encode_answer(rationale.ids, rationale.lead + "The answer is 12.", tokenizer, END)
+    rationale = Truncator(tokenizer, [stop], [-1], " => ").truncate(sampled_ids)
+    answer_ids = encode_answer(
+        rationale.ids, rationale.lead + "The answer is 12.", ContinuationDecoder(tokenizer), END
+    )
 
     row_text = text_in_row(tokenizer, rationale.ids + answer_ids[:-1])
     assert row_text == sampled_text[: sampled_text.index(stop)] + "The answer is 12."
@@ -75,7 +77,7 @@ def test_wordpiece_is_exact_where_it_can_write_the_text(lead, before, answer):
     rationale_ids = tokenizer.encode(before)
     answer_text = f"{lead}The answer is {answer or 'x'}."
 
-    answer_ids = encode_answer(rationale_ids, answer_text, tokenizer, END)[:-1]
+    answer_ids = encode_answer(rationale_ids, answer_text, ContinuationDecoder(tokenizer), END)[:-1]
 
     assert text_in_row(tokenizer, rationale_ids + answer_ids) == text_in_row(tokenizer, rationale_ids) + answer_text
 
@@ -87,7 +89,10 @@ def test_wordpiece_is_exact_where_it_can_write_the_text(lead, before, answer):
 def test_a_tokenizer_that_loses_text_encodes_the_answer_its_own_way(name, text):
     tokenizer = TOKENIZERS[name]
 
-    assert encode_answer(tokenizer.encode("x"), text, tokenizer, END) == [*tokenizer.encode(text), END]
+    assert encode_answer(tokenizer.encode("x"), text, ContinuationDecoder(tokenizer), END) == [
+        *tokenizer.encode(text),
+        END,
+    ]
 
 
 @pytest.mark.parametrize("separator", [" ", "\n", "\n\n", "  ", " \n", "😀", ""])
@@ -96,8 +101,10 @@ def test_a_sampled_answer_gets_the_tokens_that_were_sampled(tokenizer, separator
     # Written by the tokenizer as a whole, with the right answer: nothing is to be changed.
     sampled_ids = tokenizer.encode(f"Then add 5.{separator}The answer is 12.")
 
-    rationale = cut_rationale(sampled_ids, tokenizer, ["The answer is"], end_tokens(tokenizer), " => ")
-    answer_ids = encode_answer(rationale.ids, rationale.lead + "The answer is 12.", tokenizer, END)
+    rationale = Truncator(tokenizer, ["The answer is"], end_tokens(tokenizer), " => ").truncate(sampled_ids)
+    answer_ids = encode_answer(
+        rationale.ids, rationale.lead + "The answer is 12.", ContinuationDecoder(tokenizer), END
+    )
 
     assert rationale.ids + answer_ids == [*sampled_ids, END]
 
@@ -128,7 +135,7 @@ def test_a_sampled_answer_gets_the_tokens_that_were_sampled(tokenizer, separator
 def test_an_answer_gets_no_space_that_is_not_in_its_text(name, rationale, answer_text, tokens):
     tokenizer = TOKENIZERS[name]
 
-    answer_ids = encode_answer(ids_of(tokenizer, rationale), answer_text, tokenizer, END)
+    answer_ids = encode_answer(ids_of(tokenizer, rationale), answer_text, ContinuationDecoder(tokenizer), END)
 
     assert tokenizer.convert_ids_to_tokens(answer_ids[:-1]) == tokens
 

@@ -13,10 +13,10 @@ from transformers import Gemma2Config, MixtralConfig
 from trl import ModelConfig, TrlParser
 
 from tiny import byte_level_tokenizer, save_model
-from trl_latro.planning.budget import count_samples
+from trl_latro.cli.budget import count_samples
+from trl_latro.cli.common import TrainArguments
+from trl_latro.cli.plan import PlanConfig, main
 from trl_latro.planning.zero import Zero, model_states, read_zero
-from trl_latro.scripts.common import TrainArguments
-from trl_latro.scripts.plan import PlanConfig, main
 
 
 ROOT = Path(__file__).parents[1]

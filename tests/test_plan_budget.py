@@ -9,8 +9,8 @@ import pytest
 from given import cpu_config
 from tiny import byte_level_tokenizer, save_model, tiny_dataset
 from trl_latro import LaTROTrainer
-from trl_latro.planning.budget import budget, count_updates
-from trl_latro.scripts.plan import PlanConfig
+from trl_latro.cli.budget import budget, count_updates
+from trl_latro.cli.plan import PlanConfig
 
 
 def paper(tmp_path: Path, **settings: Any) -> PlanConfig:

@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 import tiny
 from given import cpu_config, snapshot
 from trl_latro import LaTROTrainer
-from trl_latro.preemption import SaveOnSigterm
+from trl_latro.durability.preemption import SaveOnSigterm
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)

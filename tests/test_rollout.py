@@ -13,8 +13,8 @@ from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 import tiny
 from given import cpu_config, lora_config
 from trl_latro import LaTROTrainer
-from trl_latro.rationale import RationaleStop
-from trl_latro.rollout import can_leave_rows_out, generate_until_done
+from trl_latro.rollout.unfinished_rows import can_leave_rows_out, generate_until_done
+from trl_latro.truncation import RationaleStop, Truncator
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=120)
@@ -43,9 +43,9 @@ def config(do_sample: bool) -> GenerationConfig:
     )
 
 
-def started(answer_room: int) -> RationaleStop:
-    stop = RationaleStop(TOKENIZER, STOPS)
-    stop.start(prompt_length=6, answer_room=answer_room)
+def started(answer_budget: int) -> RationaleStop:
+    stop = RationaleStop(Truncator(TOKENIZER, STOPS, [TOKENIZER.eos_token_id]))
+    stop.start(prompt_length=6, answer_budget=answer_budget)
     return stop
 
 
@@ -66,11 +66,11 @@ def watched_rows(model: PreTrainedModel) -> list[int]:
     return tokens
 
 
-@pytest.mark.parametrize("answer_room", [0, 5])
+@pytest.mark.parametrize("answer_budget", [0, 5])
 @pytest.mark.parametrize(
     "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3")), SLIDING], ids=str
 )
-def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_room: int) -> None:
+def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_budget: int) -> None:
     net = tiny.tiny_model(TOKENIZER, seed=3, **model)
     assert can_leave_rows_out(net, config(do_sample=False))
     ids, mask = prompts(24)
@@ -78,9 +78,9 @@ def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_room: in
         ids,
         attention_mask=mask,
         generation_config=config(do_sample=False),
-        stopping_criteria=StoppingCriteriaList([started(answer_room)]),
+        stopping_criteria=StoppingCriteriaList([started(answer_budget)]),
     )
-    found = generate_until_done(net, ids, mask, started(answer_room), config(do_sample=False))
+    found = generate_until_done(net, ids, mask, started(answer_budget), config(do_sample=False))
     expected_ids = [until_end(row) for row in expected[:, 6:].tolist()]
     # What was sampled beside the rows that were done is cut by the trainer; here a row ends where it is done
     assert [until_end(row) for row in found] == expected_ids

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from trl import is_conversational
 
+from trl_latro.cli.task_arguments import TaskArguments, find_grader
 from trl_latro.grading import grade_completion
-from trl_latro.scripts.task_arguments import TaskArguments, find_grader
-from trl_latro.tasks import Task
 from trl_latro.tasks.arc_challenge import ARC_CHALLENGE
 from trl_latro.tasks.gsm8k import GSM8K
 from trl_latro.tasks.math import MATH
 from trl_latro.tasks.registry import get_task
+from trl_latro.tasks.task import Task
 
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

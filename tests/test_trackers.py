@@ -18,7 +18,7 @@ import tiny
 from given import cpu_config
 from test_examples import GSM8K_ROWS, arguments, write_rows
 from trl_latro import LaTROConfig, LaTROTrainer
-from trl_latro.trackers import RUN_ID_FILE, TrackerRun
+from trl_latro.durability.trackers import RUN_ID_FILE, TrackerRun
 
 
 SECRETS = {"WANDB_API_KEY": "0ddba11" * 6, "HF_TOKEN": "hf_secretOfAnn"}

@@ -27,6 +27,7 @@ from given import (
     sample_ids,
     scored_completions,
     snapshot,
+    watch_completions,
 )
 from reference import surprise
 from trl_latro import LaTROTrainer
@@ -62,7 +63,7 @@ def trainer_given_samples(
     return trainer
 
 
-def sampling_trainer(path: Path, cls: type[LaTROTrainer] = LaTROTrainer, **arguments: Any) -> LaTROTrainer:
+def sampling_trainer(path: Path, **arguments: Any) -> LaTROTrainer:
     """A trainer that really samples. Stop strings of one or two letters, so that a tiny model writes them often."""
     settings = {
         "max_completion_length": 8,
@@ -74,7 +75,7 @@ def sampling_trainer(path: Path, cls: type[LaTROTrainer] = LaTROTrainer, **argum
     }
     model = arguments.pop("model", None)
     dataset = arguments.pop("train_dataset", tiny.tiny_dataset(8))
-    return cls(
+    return LaTROTrainer(
         model_at(path) if model is None else model,
         cpu_config(str(path), **settings),
         dataset,
@@ -277,24 +278,17 @@ def test_dropout_is_off(tmp_path):
 # ---- sampling ----
 
 
-class Watched(LaTROTrainer):
-    """Keeps what was really sampled."""
-
-    def _generate_single_turn(self, prompt_ids, images, multimodal_fields):
-        completions = super()._generate_single_turn(prompt_ids, images, multimodal_fields)
-        self.sampled = [list(ids) for ids in completions]
-        return completions
-
-
 @pytest.mark.parametrize("evaluating", [False, True])
 def test_sampling_ends_with_the_token_that_completes_a_stop_string(tmp_path, evaluating):
     limit = 6
     settings = {"max_completion_length": limit, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 32}
-    trainer = sampling_trainer(tmp_path, Watched, settings=settings)
+    trainer = sampling_trainer(tmp_path, settings=settings)
     trainer.model.train(not evaluating)
+    completions = watch_completions(trainer)
     batch = scored_completions(trainer, repeated(list(tiny.tiny_dataset(8))))
+    sampled = [completion.sampled_ids for completion in completions]
     stops, ended, unfinished = trainer.args.rationale_stop_strings, 0, 0
-    for ids, kept in zip(trainer.sampled, batch["rationale_mask"].sum(1).tolist(), strict=True):
+    for ids, kept in zip(sampled, batch["rationale_mask"].sum(1).tolist(), strict=True):
         end = ids[-1] == TOKENIZER.eos_token_id
         text_ids = ids[:-1] if end else ids
         assert len(text_ids) <= limit
@@ -307,7 +301,7 @@ def test_sampling_ends_with_the_token_that_completes_a_stop_string(tmp_path, eva
             unfinished += 1
             assert len(ids) == kept == limit, "it ended without a reason"
     assert ended >= 8, "too few reached a stop string to prove anything"
-    assert len({len(ids) for ids in trainer.sampled}) > 3
+    assert len({len(ids) for ids in sampled}) > 3
     metrics = trainer._metrics["eval" if evaluating else "train"]
     assert metrics["latro/finished_ratio"][0] == pytest.approx(1 - unfinished / 32)
     assert metrics["completions/max_length"][0] <= limit, "more tokens were counted than were sampled"
@@ -315,9 +309,10 @@ def test_sampling_ends_with_the_token_that_completes_a_stop_string(tmp_path, eva
 
 def test_samples_of_a_prompt_differ_and_the_seed_decides(tmp_path):
     def sampled(seed: int) -> list[list[int]]:
-        trainer = sampling_trainer(tmp_path, Watched, settings={"seed": seed, "max_steps": 1})
+        trainer = sampling_trainer(tmp_path, settings={"seed": seed, "max_steps": 1})
+        completions = watch_completions(trainer)
         trainer.train()
-        return trainer.sampled
+        return [completion.sampled_ids for completion in completions]
 
     first = sampled(1)
     assert len({tuple(ids) for ids in first}) > 6

@@ -7,10 +7,13 @@ import textwrap
 from collections.abc import Callable
 
 import pytest
+import transformers
 import trl
+from transformers import Trainer
 from trl import RLOOTrainer
 
 from trl_latro import LaTROTrainer
+from trl_latro.durability.trainer import DurableTrainer
 
 
 # The signatures that the trainer was written against (TRL 1.16.0)
@@ -53,8 +56,6 @@ SIGNATURES = {
     ],
     "_prepare_inputs": ["self", "generation_batch"],
     "_tokenize_prompts": ["self", "prompts"],
-    "_generate_single_turn": ["self", "prompt_ids", "images", "multimodal_fields"],
-    "_generate": ["self", "prompts"],
     "_generate_and_score_completions": ["self", "inputs"],
     "_compute_loss": ["self", "model", "inputs"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
@@ -81,12 +82,18 @@ SIGNATURES = {
 # Attributes that the parent sets and the trainer (or its tests) reads, and what they are for
 ATTRIBUTES = {
     "_tokenizer": "the tokenizer",
-    "eos_token_ids": "all end tokens of the model",
+    "eos_token_ids": "all EOS tokens of the model",
     "_metrics": "where metrics are collected until `log`",
     "_logs": "where the completions table is collected",
     "_step": "the count of micro-batches, which decides when new completions are sampled",
     "_buffered_inputs": "the samples that a generation batch has left",
     "generation_config": "what `generate` is called with",
+    "generation_kwargs": "what replaces the model's own generation config meanwhile",
+    "use_transformers_continuous_batching": "which engine samples",
+    "continuous_batching_config": "settings of continuous batching",
+    "use_vllm": "which engine samples",
+    "vllm_generation": "TRL's client of vLLM",
+    "_last_loaded_step": "the step whose weights vLLM has",
     "ref_model": "the reference model",
     "_dist": "whether weights are sharded",
     "beta": "the weight of the KL",
@@ -126,20 +133,21 @@ def test_the_parents_hooks_are_those_the_trainer_was_written_against(name):
 
 def test_a_moved_hook_is_named_in_a_plain_sentence():
     class Moved:
-        def _generate(self, prompts, tools):
+        def _tokenize_prompts(self, prompts, tools):
             pass
 
         def _compute_loss(self, inputs, model):
             pass
 
-    assert "_generate of TRL" in what_changed("_generate", Moved)
-    assert "new parameters ['tools'] and lost []" in what_changed("_generate", Moved)
+    assert "_tokenize_prompts of TRL" in what_changed("_tokenize_prompts", Moved)
+    assert "new parameters ['tools'] and lost []" in what_changed("_tokenize_prompts", Moved)
     assert "in the order ['self', 'inputs', 'model']" in what_changed("_compute_loss", Moved)
     assert "is gone" in what_changed("log", Moved)
 
 
 def own_methods() -> dict[str, Callable]:
-    return {name: value for name, value in vars(LaTROTrainer).items() if inspect.isfunction(value)}
+    classes = (DurableTrainer, LaTROTrainer)
+    return {name: value for cls in classes for name, value in vars(cls).items() if inspect.isfunction(value)}
 
 
 def test_every_method_that_the_trainer_overrides_is_watched():
@@ -164,6 +172,44 @@ def test_the_parent_sets_what_the_trainer_reads(name):
     source = inspect.getsource(RLOOTrainer.__init__)
     assert f"self.{name} = " in source, (
         f"RLOOTrainer of TRL {trl.__version__} no longer sets {name}: {ATTRIBUTES[name]}."
+    )
+
+
+# Attributes of transformers' `Trainer` that a checkpoint keeps beside its own state
+TRAINER_ATTRIBUTES = {
+    "_tr_loss": "the sum that the next logged loss is made of",
+    "_total_loss_scalar": "the sum that the final `train_loss` is made of",
+    "_globalstep_last_logged": "the step of the last log",
+}
+
+
+@pytest.mark.parametrize("name", TRAINER_ATTRIBUTES)
+def test_transformers_trains_with_the_attributes_that_a_checkpoint_keeps(name):
+    source = inspect.getsource(Trainer)
+    assert f"self.{name} = " in source and f"self.{name}" in inspect.getsource(Trainer._maybe_log_save_evaluate), (
+        f"Trainer of transformers {transformers.__version__} no longer keeps {name}: {TRAINER_ATTRIBUTES[name]}. See "
+        "trl_latro/durability/trainer.py."
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "meaning"),
+    [
+        ("_prepare_inputs", "self._generate_and_score_completions(generation_batch)", "samples are drawn through it"),
+        ("_generate_single_turn", "self.vllm_generation.sync_weights()", "`_sync_weights_to_vllm` does the same"),
+        (
+            "_generate_single_turn",
+            "self._dist.summon_full_params(self.model_wrapped",
+            "`_model_for_generation` does so",
+        ),
+        ("_generate_single_turn", "generation_kwargs=self.generation_kwargs", "`_model_for_generation` does so"),
+        ("_generate", "self.state.num_input_tokens_seen += ", "`_log_samples` counts the tokens in its place"),
+    ],
+)
+def test_the_parent_samples_as_the_trainer_does_in_its_place(method, text, meaning):
+    assert text in inspect.getsource(vars(RLOOTrainer)[method]), (
+        f"RLOOTrainer.{method} of TRL {trl.__version__} has no `{text}` any more ({meaning}): see how it samples now, and "
+        "let trl_latro/latro_trainer.py follow."
     )
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-from .cli import main
+from .cli.main import main
 
 
 if __name__ == "__main__":

@@ -1,18 +1,49 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Checks of what the user passes in. Each failure is one sentence: what is wrong, the value seen, what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from trl import is_conversational
+
+from .durability.checkpoints import check_writable
+from .durability.hub import make_repository
+from .latro_config import LaTROConfig
+from .truncation import check_stop_strings
+
+
+def named_datasets(train_dataset: Any, eval_dataset: Any) -> dict[str, Dataset | IterableDataset]:
+    """The datasets by the names that error messages give them; other types are left to the parent's checks."""
+    named = {"train_dataset": train_dataset}
+    if isinstance(eval_dataset, dict):
+        named |= {f"eval_dataset[{key!r}]": dataset for key, dataset in eval_dataset.items()}
+    else:
+        named["eval_dataset"] = eval_dataset
+    return {name: dataset for name, dataset in named.items() if isinstance(dataset, (Dataset, IterableDataset))}
+
+
+def check_before_loading(args: LaTROConfig, processing_class: Any, train_dataset: Any, eval_dataset: Any) -> None:
+    """
+    The checks of a trainer's arguments that need no model. They come first: to load a model may take minutes.
+
+    Raises:
+        `ValueError`, `TypeError`, `OSError`: see the other checks.
+    """
+    check_writable(args.output_dir)
+    check_processing_class(processing_class)
+    check_stop_strings(processing_class, args.rationale_stop_strings or [])
+    for name, dataset in named_datasets(train_dataset, eval_dataset).items():
+        check_dataset(dataset, name, processing_class)
+    if args.push_to_hub and args.process_index == 0:
+        make_repository(args)
 
 
 def check_processing_class(processing_class: Any) -> None:
     """
     Raises:
-        `TypeError`: not a tokenizer. `ValueError`: a tokenizer without end token.
+        `TypeError`: not a tokenizer. `ValueError`: a tokenizer without EOS token.
     """
     if isinstance(processing_class, ProcessorMixin):
         raise TypeError(
@@ -26,7 +57,7 @@ def check_processing_class(processing_class: Any) -> None:
         )
     if processing_class.eos_token_id is None:
         raise ValueError(
-            f"The tokenizer {type(processing_class).__name__} has no end token (`eos_token` is None), so neither a "
+            f"The tokenizer {type(processing_class).__name__} has no EOS token (`eos_token` is None), so neither a "
             "rationale nor the answer could end. Set `tokenizer.eos_token`."
         )
 
@@ -128,3 +159,27 @@ def check_room(
                 f"{max_completion_length} and an answer of {answer_length} tokens needs {needed} positions, but the model "
                 f"has {max_positions}. Remove the row, shorten its prompt, or lower `max_completion_length`."
             )
+
+
+def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., None]) -> None:
+    """Call [`check_room`] through `check` for all rows; those of a stream are checked as they come."""
+    for name, dataset in named_datasets(train_dataset, eval_dataset).items():
+        if isinstance(dataset, Dataset):
+            rows = dataset.select_columns(["prompt", "answer"])
+            for first in range(0, len(rows), 1000):
+                check(**rows[first : first + 1000], where=f"`{name}` row {{row}}", first_row=first)
+
+
+def check_dropout(config: PreTrainedConfig, disable_dropout: bool) -> None:
+    """
+    Check the dropout that `disable_dropout` does not reach: attention that reads its rate from the model's config.
+
+    Raises:
+        `ValueError`: there is some.
+    """
+    attention_dropout = config.get_text_config().to_dict().get("attention_dropout") or 0.0
+    if disable_dropout and attention_dropout > 0:
+        raise ValueError(
+            f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "
+            "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
+        )

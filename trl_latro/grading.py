@@ -2,8 +2,8 @@
 """
 Is a completion's answer the reference answer?
 
-First the answer is extracted: the text that stands for `{answer}` in the answer template. Then a grader compares it with
-the reference. A grader is any function `(extracted, row) -> bool`, where `row` is the row of the dataset with all its
+First the answer is extracted: the text that stands for `{answer}` in the [`AnswerTemplate`]. Then a grader compares it
+with the reference. A grader is any function `(extracted, row) -> bool`, where `row` is the row of the dataset with all its
 columns.
 """
 
@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from math_verify import parse, verify
 
+from .answer_template import AnswerTemplate
+
 
 __all__ = [
     "NO_ANSWER",
     "Grade",
     "Grader",
-    "extract_answer",
     "grade_answer",
     "grade_completion",
     "grade_math",
@@ -56,29 +57,29 @@ class Grade(NamedTuple):
 NO_ANSWER = Grade(extracted=None, correct=False, vote=None)
 
 
-def grade_completion(completion: str, row: dict[str, Any], answer_template: str, grader: Grader) -> Grade:
+def grade_completion(completion: str, row: dict[str, Any], answer_template: AnswerTemplate, grader: Grader) -> Grade:
     """
     Extract a completion's answer and grade it.
 
     Args:
         completion (`str`):
-            What the model wrote after the prompt.
+            Text that the model wrote after the prompt.
         row (`dict[str, Any]`):
             Row of the dataset, with the reference in `"answer"`.
-        answer_template (`str`):
-            How the answer is written, with `{answer}` in its place.
+        answer_template ([`AnswerTemplate`]):
+            How the answer is written.
         grader (`Callable[[str, dict[str, Any]], bool]`):
             [`grade_answer`], [`grade_math`], [`grade_option`] or a function of your own.
 
     Example:
     ```python
     >>> row = {"prompt": "What is 600 + 400?", "answer": "1000"}
-    >>> grade_completion("It is 1,000. The answer is 1,000.", row, "The answer is {answer}.", grade_answer)
+    >>> grade_completion("It is 1,000. The answer is 1,000.", row, AnswerTemplate(), grade_answer)
     Grade(extracted='1,000', correct=True, vote='1000')
 
     ```
     """
-    extracted = extract_answer(completion, answer_template, row["answer"])
+    extracted = answer_template.extract(completion, row["answer"])
     if extracted is None:
         return NO_ANSWER
     if grader(extracted, row):
@@ -96,50 +97,6 @@ def majority_accuracy(grades: list[Grade]) -> float:
     correct = {grade.vote for grade in grades if grade.correct}
     winners = [vote for vote, count in votes.items() if count == max(votes.values())]
     return sum(vote in correct for vote in winners) / max(len(winners), 1)
-
-
-def extract_answer(completion: str, answer_template: str, reference: str) -> str | None:
-    """
-    The text that stands for `{answer}`, in the first place where the template's beginning stands and no "not" follows.
-
-    The first place, because there the rationale ends in training, and because a base model may go on with questions of
-    its own. The answer ends where the template's end stands (a full stop inside a word or number is none), at the
-    latest at the end of the line; after an opening brace, as in `\\boxed{{answer}}`, at the closing one.
-
-    Args:
-        completion (`str`):
-            What the model wrote after the prompt.
-        answer_template (`str`):
-            How the answer is written, with `{answer}` in its place.
-        reference (`str`):
-            The reference answer. An answer may have as many full stops inside as it has ("U. S. Grant").
-
-    Returns:
-        `str | None`: the answer, `None` if there is none.
-
-    Example:
-    ```python
-    >>> extract_answer("The answer is not 5. The answer is 7.", "The answer is {answer}.", "7")
-    '7'
-
-    ```
-    """
-    before, _, after = answer_template.partition("{answer}")
-    head, tail = before.rstrip(), after.strip().partition("\n")[0]
-    # "So the answer is 5." is an answer too. A template without beginning stands where the completion starts.
-    start = re.compile(r"\s+".join(map(re.escape, head.split())), re.IGNORECASE)
-    for match in start.finditer(completion) if head else start.finditer(completion, 0, 0):
-        rest = completion[match.end() :]
-        if head.endswith("{"):
-            inside = _inside_braces(rest)
-            rest = rest if inside is None else inside
-        else:
-            rest = rest.lstrip(" \t:").partition("\n")[0]
-            rest = _until_tail(rest, tail, _until_tail_count(reference, tail))
-        rest = rest.strip()
-        if rest and not re.match(r"not\b", rest, re.IGNORECASE):
-            return rest
-    return None
 
 
 def grade_answer(extracted: str, row: dict[str, Any]) -> bool:
@@ -217,28 +174,3 @@ def _vote(extracted: str, options: dict[str, list[str]] | None) -> str:
     plain = _plain(extracted)
     number = re.fullmatch(r"[-+]?\$?\d[\d,]*(\.\d+)?", plain)
     return f"{float(re.sub('[$,]', '', plain)):g}" if number else plain
-
-
-def _inside_braces(text: str) -> str | None:
-    """Text up to the brace that closes the one in front of it; `None` if none does."""
-    depth = 1
-    for position, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[:position]
-    return None
-
-
-def _tail_pattern(tail: str) -> re.Pattern[str]:
-    return re.compile(re.escape(tail) + r"(?=\s|$)")
-
-
-def _until_tail_count(reference: str, tail: str) -> int:
-    return len(_tail_pattern(tail).findall(reference.rstrip(tail))) if tail else 0
-
-
-def _until_tail(text: str, tail: str, skipped: int) -> str:
-    if not tail:
-        return text
-    ends = [match.start() for match in _tail_pattern(tail).finditer(text)]
-    return text[: ends[skipped]] if len(ends) > skipped else text

@@ -8,7 +8,8 @@ from typing import Any
 from trl import RLOOConfig
 from trl.trainer.utils import get_callable_name
 
-from .objective import JEPO, REWARDS
+from .answer_template import AnswerTemplate
+from .objective import REWARDS, Reward, RowReward
 
 
 @dataclass
@@ -18,7 +19,7 @@ class LaTROConfig(RLOOConfig):
 
     This class includes only the parameters that LaTRO adds to [`~trl.RLOOConfig`], and the defaults that it changes to
     the settings of the paper (https://huggingface.co/papers/2411.04282, section 5): 16 rationales per prompt, 4 x 12
-    samples per device and update (24 prompts x 16 samples on 8 GPUs), KL coefficient 0.05, learning rate 5e-7 with
+    samples per device and step (24 prompts x 16 samples on 8 GPUs), KL coefficient 0.05, learning rate 5e-7 with
     linear decay and no warm-up.
 
     Parameters:
@@ -28,11 +29,11 @@ class LaTROConfig(RLOOConfig):
             Text that is scored after the rationale. `{answer}` stands for the row's answer; every other character,
             braces too, stands for itself.
         answer_separator (`str`, *optional*, defaults to `" "`):
-            Text between rationale and answer where the rationale ended with an end token or at the length limit. A
+            Text between rationale and answer where the rationale ended with an EOS token or at the length limit. A
             rationale that reached a stop string keeps the white space that the model put there.
         rationale_stop_strings (`list[str]`, *optional*):
-            Where a rationale ends, besides end tokens. If `None`, the template's text before `{answer}` without
-            trailing white space (`["The answer is"]`). An empty list leaves end tokens only.
+            Where a rationale ends, besides EOS tokens. If `None`, the template's text before `{answer}` without
+            trailing white space (`["The answer is"]`). An empty list leaves EOS tokens only.
 
         > Parameters that control the objective
 
@@ -46,10 +47,10 @@ class LaTROConfig(RLOOConfig):
             released code.
         unfinished_penalty (`float`, *optional*, defaults to `2.0`):
             Subtracted from the reward of a rationale that hit the length limit.
-        skip_nonfinite_updates (`bool`, *optional*, defaults to `False`):
+        skip_nonfinite_steps (`bool`, *optional*, defaults to `False`):
             What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
-            prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this update.
-            Not with DeepSpeed, which updates by itself.
+            prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this step.
+            Not with DeepSpeed, which takes the step by itself.
 
         > Parameters that control the computation
 
@@ -83,7 +84,7 @@ class LaTROConfig(RLOOConfig):
     # All samples of a prompt, which then share it and need no scoring pass
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Samples per device and forward."})
     gradient_accumulation_steps: int = field(
-        default=3, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
+        default=3, metadata={"help": "Number of forwards and backwards whose gradients make one step."}
     )
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Samples per device in evaluation."})
     learning_rate: float = field(default=5e-7, metadata={"help": "The initial learning rate for AdamW."})
@@ -105,20 +106,21 @@ class LaTROConfig(RLOOConfig):
     answer_separator: str = field(
         default=" ",
         metadata={
-            "help": "Text between rationale and answer where the rationale ended with an end token or at the length "
+            "help": "Text between rationale and answer where the rationale ended with an EOS token or at the length "
             "limit."
         },
     )
     rationale_stop_strings: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Where a rationale ends, besides end tokens. If not set, the template's text before {answer} "
+            "help": "Where a rationale ends, besides EOS tokens. If not set, the template's text before {answer} "
             "without trailing white space."
         },
     )
 
-    # Parameters that control the objective. No `Callable` in the type: the command line could not parse it.
-    reward_type: str = field(
+    # Parameters that control the objective. The order of the types and the `None` are for the command line's parser, which
+    # takes the second of three; the checks refuse `None`.
+    reward_type: RowReward | str | None = field(
         default="logprob",
         metadata={
             "help": "Reward of a rationale, from the log-probs of the answer after it: 'logprob' (LaTRO), 'prob', "
@@ -135,10 +137,10 @@ class LaTROConfig(RLOOConfig):
     unfinished_penalty: float = field(
         default=2.0, metadata={"help": "Subtracted from the reward of a rationale that hit the length limit."}
     )
-    skip_nonfinite_updates: bool = field(
+    skip_nonfinite_steps: bool = field(
         default=False,
         metadata={
-            "help": "Whether to go on without an update whose rewards or gradient are NaN or infinite, instead of ending "
+            "help": "Whether to go on without a step whose rewards or gradient are NaN or infinite, instead of ending "
             "training. Not with DeepSpeed."
         },
     )
@@ -168,11 +170,7 @@ class LaTROConfig(RLOOConfig):
                 f"`max_completion_length` is {self.max_completion_length}, but a rationale needs a length limit of at "
                 "least 1 token (the paper uses 500)."
             )
-        if "{answer}" not in self.answer_template:
-            raise ValueError(
-                f"`answer_template` is {self.answer_template!r} and has no `{{answer}}`. Put `{{answer}}` where the "
-                "row's answer stands, as in 'The answer is {answer}.'."
-            )
+        template = AnswerTemplate(self.answer_template)
         self._check_reward_type()
         if self.answer_coef < 0 or self.unfinished_penalty < 0:
             raise ValueError(
@@ -180,15 +178,14 @@ class LaTROConfig(RLOOConfig):
                 "negative: they would push the answer's likelihood down, or rationales to the length limit."
             )
 
-        if self.skip_nonfinite_updates and self.deepspeed_plugin is not None:
+        if self.skip_nonfinite_steps and self.deepspeed_plugin is not None:
             raise ValueError(
-                "`skip_nonfinite_updates` is True, but DeepSpeed updates the parameters as soon as it has the gradients, so "
-                "no update can be left out. Set it to False."
+                "`skip_nonfinite_steps` is True, but DeepSpeed takes the step as soon as it has the gradients, so none "
+                "can be left out. Set it to False."
             )
 
         if self.rationale_stop_strings is None:
-            before = self.answer_template.partition("{answer}")[0].rstrip()
-            self.rationale_stop_strings = [before] if before else []
+            self.rationale_stop_strings = template.stop_strings
         if isinstance(self.rationale_stop_strings, str):  # type: ignore[unreachable]
             raise ValueError(
                 f"`rationale_stop_strings` is the text {self.rationale_stop_strings!r}, but must be a list: pass "
@@ -199,10 +196,6 @@ class LaTROConfig(RLOOConfig):
                 f"`rationale_stop_strings` is {self.rationale_stop_strings} and has an empty or blank string, at "
                 "which every rationale would end. Remove it."
             )
-        if self.use_vllm and self.rationale_stop_strings:
-            # vLLM stops by itself; the string has to be in the output, or the cut would not find it
-            stop = {"stop": self.rationale_stop_strings, "include_stop_str_in_output": True}
-            self.generation_kwargs = dict(self.generation_kwargs or {}) | stop  # type: ignore[has-type]
 
     def _check_sampling(self) -> None:
         """The gradient is that of samples from the model itself: nothing may change their distribution silently."""
@@ -229,15 +222,15 @@ class LaTROConfig(RLOOConfig):
 
     def _check_reward_type(self) -> None:
         if not callable(self.reward_type):
-            if self.reward_type not in (*REWARDS, JEPO):
+            if self.reward_type not in REWARDS:
                 raise ValueError(
-                    f"`reward_type` is {self.reward_type!r}, but must be one of {[*REWARDS, JEPO]} or a function "
+                    f"`reward_type` is {self.reward_type!r}, but must be one of {list(REWARDS)} or a function "
                     "(logps, mask) -> rewards."
                 )
-            if self.reward_type == JEPO and self.reward_clip_range is not None:
+            if self.reward.of_group is not None and self.reward_clip_range is not None:
                 raise ValueError(
-                    f"`reward_clip_range` is {self.reward_clip_range}, but the reward 'jepo' belongs to all rationales "
-                    "of a prompt together and cannot be clipped row by row. Leave it unset."
+                    f"`reward_clip_range` is {self.reward_clip_range}, but the reward {self.reward_type!r} belongs to all "
+                    "rationales of a prompt together and cannot be clipped row by row. Leave it unset."
                 )
             return
         try:
@@ -247,6 +240,11 @@ class LaTROConfig(RLOOConfig):
                 f"`reward_type` is {self.reward_type}, which cannot be saved with the checkpoints. Define the function "
                 "at the top level of a module, not inside of another function or as a lambda."
             ) from error
+
+    @property
+    def reward(self) -> Reward:
+        """The reward of `reward_type`."""
+        return Reward(self.reward_type) if callable(self.reward_type) else REWARDS[str(self.reward_type)]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the Hub's token: what is pickled is `training_args.bin`, which is pushed with the model."""

@@ -9,18 +9,23 @@ differentiable function of the answer's per-token log-probs. Then (LaTRO, https:
     grad E_z[R] = E_z[ (R - baseline) * grad log pi(z|x) + grad R ],    grad R = sum_t w_t * grad logp_t,
 
 with `w_t = dR / dlogp_t`. So one definition of `R` fixes the reward of the rationale and the weights of the answer's
-tokens. To add a reward, write one function here and name it in `REWARDS`.
+tokens. To add a reward, write one function here and name it in `REWARDS`. A reward that the K rationales of a prompt have
+together is a function of their values, with its derivative as the weights of the rows.
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-RewardFunction = Callable[[Tensor, Tensor], Tensor]
-"""`(logps, mask) -> rewards`: log-probs `(B, T)`, the answer's mask `(B, T)`, rewards `(B,)`."""
+RowReward = Callable[[Tensor, Tensor], Tensor]
+"""`(logps, mask) -> values`: log-probs `(B, T)`, the answer's mask `(B, T)`, values `(B,)`."""
+
+GroupReward = Callable[[Tensor], Tensor]
+"""`values -> bounds`: values of the K rationales of each prompt `(G, K)`, one number for each prompt `(G,)`."""
 
 
 def logprob(logps: Tensor, mask: Tensor) -> Tensor:
@@ -43,31 +48,54 @@ def geometric_mean(logps: Tensor, mask: Tensor) -> Tensor:
     return (logprob(logps, mask) / mask.sum(1)).exp()  # (B,)
 
 
-REWARDS: dict[str, RewardFunction] = {
-    "logprob": logprob,
-    "prob": prob,
-    "mean_prob": mean_prob,
-    "geometric_mean": geometric_mean,
-}
-
-JEPO = "jepo"
-"""The reward that belongs to the K rationales of a prompt together, see [`jepo_advantages`]."""
-
-
-def reward_and_weights(reward_function: RewardFunction, logps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def log_mean_prob(values: Tensor) -> Tensor:
     """
-    Reward of each row, and the weights `w_t = dR / dlogp_t` of its answer tokens.
+    Multi-sample bound, `log (1/K) sum_k exp(l_k)`, from the answer log-likelihoods `l` `(G, K)` of each prompt's
+    rationales to `(G,)` (JEPO, https://huggingface.co/papers/2503.19618).
+    """
+    return values.logsumexp(1) - math.log(values.size(1))
+
+
+class Reward(NamedTuple):
+    """
+    What a rationale is rewarded for.
 
     Args:
-        reward_function (`Callable`):
-            `(logps, mask) -> rewards`, differentiable in `logps`.
+        of_row (`Callable`):
+            `(logps, mask) -> values`: what the answer's log-probs `(B, T)` say of each rationale, `(B,)`.
+        of_group (`Callable`, *optional*):
+            `values -> bounds`: from the values `(G, K)` of each prompt's rationales to one number that they are rewarded
+            for together, `(G,)`; differentiable, symmetric, and defined for any K. If `None`, each is rewarded for its
+            own value.
+    """
+
+    of_row: RowReward
+    of_group: GroupReward | None = None
+
+
+REWARDS: dict[str, Reward] = {
+    "logprob": Reward(logprob),
+    "prob": Reward(prob),
+    "mean_prob": Reward(mean_prob),
+    "geometric_mean": Reward(geometric_mean),
+    "jepo": Reward(logprob, of_group=log_mean_prob),
+}
+
+
+def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Value `R` of each row, and the weights `w_t = dR / dlogp_t` of its answer tokens.
+
+    Args:
+        of_row (`Callable`):
+            `(logps, mask) -> values`, differentiable in `logps`.
         logps (`torch.Tensor` of shape `(B, T)`):
             Per-token log-probs. What stands outside `mask` is not looked at.
         mask (`torch.Tensor` of shape `(B, T)`):
             1 on the answer's tokens.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: rewards of shape `(B,)` and weights of shape `(B, T)`, both detached.
+        `tuple[torch.Tensor, torch.Tensor]`: values of shape `(B,)` and weights of shape `(B, T)`, both detached.
 
     Raises:
         `ValueError`: the function does not return one differentiable reward per row.
@@ -75,19 +103,19 @@ def reward_and_weights(reward_function: RewardFunction, logps: Tensor, mask: Ten
     mask = mask.to(logps.dtype)
     with torch.enable_grad():
         logps = (logps.detach() * mask).requires_grad_()
-        rewards = reward_function(logps, mask)
-        if rewards.shape != logps.shape[:1]:
+        values = of_row(logps, mask)
+        if values.shape != logps.shape[:1]:
             raise ValueError(
                 f"The reward function must return one reward per row, shape {tuple(logps.shape[:1])}, but returned "
-                f"shape {tuple(rewards.shape)}. Reduce over the tokens (dimension 1)."
+                f"shape {tuple(values.shape)}. Reduce over the tokens (dimension 1)."
             )
-        if not rewards.requires_grad:
+        if not values.requires_grad:
             raise ValueError(
                 "The reward function must be differentiable in `logps`: its derivative is the weight of the answer's "
                 "tokens. Do not detach or round inside of it."
             )
-        (weights,) = torch.autograd.grad(rewards.sum(), logps)
-    return rewards.detach(), weights * mask
+        (weights,) = torch.autograd.grad(values.sum(), logps)
+    return values.detach(), weights * mask
 
 
 def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
@@ -107,41 +135,98 @@ def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
     return (groups - others).view(-1)  # (N,)
 
 
-def jepo_bound(answer_logps: Tensor, num_generations: int) -> Tensor:
-    """Multi-sample bound of each prompt, `log (1/K) sum_k exp(l_k)`, shape `(N / K,)`, from `l` of shape `(N,)`."""
-    groups = answer_logps.view(-1, num_generations)
-    return groups.logsumexp(1) - math.log(num_generations)
-
-
-def jepo_advantages(answer_logps: Tensor, num_generations: int) -> Tensor:
+def group_credit(of_group: GroupReward, values: Tensor, num_generations: int) -> tuple[Tensor, Tensor, Tensor]:
     """
-    Advantages of the multi-sample bound (JEPO, https://huggingface.co/papers/2503.19618).
+    Rewards, advantages and row weights of a reward that the rationales of a prompt have together.
 
-    The baseline of rationale k is the bound without it: `A_k = K * (bound - bound_{-k})`. The factor K makes the mean
-    over the K rows that the loss takes the exact gradient of the bound, so that `beta` weighs the KL as it does for
-    the other rewards.
+    The baseline of rationale k is the reward of the group without it, `A_k = K * (B - B_{-k})`, and the weight of its row
+    is `K * dB / dR_k` (JEPO, https://huggingface.co/papers/2503.19618). The factor K makes the mean over the K rows that
+    the loss takes the exact gradient of B, so that `beta` weighs the KL as it does for the other rewards. With the mean
+    as `of_group` this is [`leave_one_out`], with weights 1.
 
     Args:
-        answer_logps (`torch.Tensor` of shape `(N,)`):
-            Log-likelihoods `l` of the answers, the `num_generations` rows of a prompt adjacent.
+        of_group (`Callable`):
+            Reward of a group, see [`Reward`].
+        values (`torch.Tensor` of shape `(N,)`):
+            Values of the rows, the `num_generations` of a prompt adjacent.
+        num_generations (`int`):
+            Rationales per prompt, K. With a single one (evaluation) there is no baseline and the advantages are 0.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: of shape `(N,)` each.
+    """
+    groups = values.detach().view(-1, num_generations).requires_grad_()  # (G, K)
+    with torch.enable_grad():
+        bounds = of_group(groups)  # (G,)
+        (weights,) = torch.autograd.grad(bounds.sum(), groups)  # (G, K)
+    rewards = bounds.detach().repeat_interleave(num_generations)  # (N,)
+    if num_generations == 1:
+        advantages = torch.zeros_like(rewards)
+    else:
+        is_other = ~torch.eye(num_generations, dtype=torch.bool, device=values.device)  # (K, K)
+        others = groups.detach()[:, None, :].expand(-1, num_generations, -1)[:, is_other]  # (G, K * (K - 1))
+        without = of_group(others.reshape(-1, num_generations - 1))  # (N,)
+        advantages = num_generations * (rewards - without)
+    return rewards, advantages, num_generations * weights.reshape(-1)
+
+
+class Credit(NamedTuple):
+    """What the loss makes of the samples, `(N,)` each: rewards, advantages, and weights of the rows' answer terms."""
+
+    rewards: Tensor
+    advantages: Tensor
+    row_weights: Tensor
+
+
+def assign_credit(
+    values: Tensor,
+    kl: Tensor,
+    finished: Tensor,
+    num_generations: int,
+    *,
+    of_group: GroupReward | None,
+    beta: float,
+    unfinished_penalty: float,
+    reward_clip_range: tuple[float, float] | None = None,
+    normalize_advantages: bool = False,
+) -> Credit:
+    """
+    From the samples of all prompts to what each of them counts (paper, Eq. 4).
+
+    Args:
+        values (`torch.Tensor` of shape `(N,)`):
+            `R(z_k)`, the `num_generations` rows of a prompt adjacent.
+        kl (`torch.Tensor` of shape `(N,)`):
+            `log pi(z_k|x) - log pi0(z_k|x)`.
+        finished (`torch.Tensor` of shape `(N,)`):
+            1 where the rationale ended, 0 where it ran into the length limit.
         num_generations (`int`):
             Rationales per prompt, K.
+        of_group (`Callable`, *optional*):
+            Reward that the rationales of a prompt have together, see [`Reward`].
+        beta (`float`):
+            Coefficient of the KL.
+        unfinished_penalty (`float`):
+            Subtracted from the reward of an unfinished rationale.
+        reward_clip_range (`tuple[float, float]`, *optional*):
+            Range that the rewards are clipped to, where each rationale has its own.
+        normalize_advantages (`bool`, *optional*, defaults to `False`):
+            Whether the advantages are given mean 0 and standard deviation 1.
     """
-    if num_generations == 1:
-        return torch.zeros_like(answer_logps)
-    groups = answer_logps.view(-1, num_generations)  # (N / K, K)
-    bound = jepo_bound(answer_logps, num_generations).unsqueeze(1)  # (N / K, 1)
-    # The K - 1 others of each rationale, summed without subtracting large from large
-    itself = torch.eye(num_generations, dtype=torch.bool, device=groups.device)  # (K, K)
-    others = groups.unsqueeze(1).masked_fill(itself, -torch.inf)  # (N / K, K, K)
-    bound_without = others.logsumexp(2) - math.log(num_generations - 1)  # (N / K, K)
-    return (num_generations * (bound - bound_without)).view(-1)  # (N,)
-
-
-def jepo_weights(answer_logps: Tensor, num_generations: int) -> Tensor:
-    """Weight of each row's answer tokens, `K * dbound / dl_k = K * softmax(l)_k`, shape `(N,)`."""
-    groups = answer_logps.view(-1, num_generations)
-    return (num_generations * groups.softmax(1)).view(-1)
+    penalties = unfinished_penalty * (1.0 - finished)
+    if of_group is None:
+        row_weights = torch.ones_like(values)
+        rewards = values - penalties
+        clipped = rewards.clamp(*reward_clip_range) if reward_clip_range else rewards
+        # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
+        advantages = leave_one_out(clipped - beta * kl, num_generations)
+    else:
+        bounds, advantages, row_weights = group_credit(of_group, values, num_generations)
+        rewards = bounds - penalties
+        advantages = advantages + leave_one_out(-penalties - beta * kl, num_generations)
+    if normalize_advantages:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
+    return Credit(rewards, advantages, row_weights)
 
 
 def rationale_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
@@ -183,6 +268,5 @@ def group_correlation(x: Tensor, y: Tensor, num_generations: int) -> Tensor:
     x, y = (v.double().view(-1, num_generations) for v in (x, y))
     x, y = (v - v.mean(1, keepdim=True) for v in (x, y))
     scale = (x.square().sum(1) * y.square().sum(1)).sqrt()  # (N / K,)
-    return ((x * y).sum(1) / scale)[
-        scale > 1e-9
-    ].mean()  # not `> 0`: the mean of equal numbers can be off by a rounding
+    varies = scale > 1e-9  # not `> 0`: the mean of equal numbers can be off by a rounding
+    return ((x * y).sum(1) / scale)[varies].mean()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .rationale import continuation_decoder
+from .truncation import ContinuationDecoder
 
 
 # Texts put before an answer to encode it as a continuation. A line break merges with no word; but some tokenizers drop
@@ -22,7 +22,7 @@ _ANCHORS = ("\n", "a")
 
 
 def encode_answer(
-    rationale_ids: list[int], answer_text: str, tokenizer: PreTrainedTokenizerBase, end_of_turn_id: int
+    rationale_ids: list[int], answer_text: str, decode: ContinuationDecoder, end_of_turn_id: int
 ) -> list[int]:
     """
     Tokens of the answer after a rationale: its text, tokenised in one go, and the end of the turn.
@@ -37,12 +37,12 @@ def encode_answer(
             Tokens of the rationale, may be empty.
         answer_text (`str`):
             Lead of the rationale and the answer template with the answer.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer of the model.
+        decode ([`~trl_latro.truncation.ContinuationDecoder`]):
+            Text of the model's tokens; its tokenizer encodes the answer.
         end_of_turn_id (`int`):
             Last token of the answer.
     """
-    decode = continuation_decoder(tokenizer)
+    tokenizer = decode.tokenizer
     row_text = decode(rationale_ids) + answer_text
 
     def is_exact(ids: list[int]) -> bool:
@@ -128,12 +128,6 @@ def trim_padding(batch: dict[str, Tensor], pad_to_multiple_of: int | None = None
     """
     width = _round_up(int(batch["attention_mask"].sum(1).max()), pad_to_multiple_of)
     return {name: tensor[:, :width] if tensor.dim() == 2 else tensor for name, tensor in batch.items()}
-
-
-def prompts_of(batch: dict[str, Tensor]) -> list[list[int]]:
-    """Tokens of each row's prompt, from `input_ids` and the masks of [`pack_rows`]."""
-    is_prompt = batch["attention_mask"] - batch["rationale_mask"] - batch["answer_mask"]  # (B, L)
-    return [ids[mask.bool()].tolist() for ids, mask in zip(batch["input_ids"], is_prompt, strict=True)]
 
 
 def _round_up(width: int, multiple: int | None) -> int:

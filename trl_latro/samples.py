@@ -1,51 +1,134 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Samples that were drawn together, and what the log says of them."""
+"""Samples that were drawn together, and their metrics; pure functions on tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from trl import is_conversational
 
-from .objective import group_correlation
+from .grading import Grade, majority_accuracy
+from .objective import Credit, group_correlation
 
 
 class SampleColumns(NamedTuple):
     """Quantities of the samples, one number each: of this process `(B,)`, gathered from all of them `(N,)`."""
 
-    rows: Tensor  # places of the samples among those that were drawn together, on all processes
-    rewards: Tensor
+    values: Tensor  # R, what the answer's log-probs say of the rationale
     kl: Tensor
     answer_logps: Tensor
     finished: Tensor
-    lengths: Tensor
+    prompt_lengths: Tensor
     sampled_lengths: Tensor
+    rationale_lengths: Tensor
+
+
+class ScoredSamples(NamedTuple):
+    """Samples of all processes with their credit, `(N,)` each."""
+
+    rows: Tensor  # positions of the samples among those that were drawn together
+    columns: SampleColumns
+    credit: Credit
 
 
 @dataclass
 class Rollout:
-    """Samples that were drawn together, and their rewards, which may come in several parts."""
+    """
+    Samples that were drawn together, by all processes.
 
-    num_samples: int  # over all processes
-    table: dict[str, list]  # of this process
-    scored: list[tuple[SampleColumns, Tensor]] = field(default_factory=list)  # with their advantages
+    They may be scored in several parts, by the forwards that train on them; metrics are those of all of them.
 
-    def scores(self) -> tuple[SampleColumns, Tensor] | None:
-        """Columns and advantages of all samples in the order that they were drawn in, once they are there `(N,)`."""
-        rows = torch.cat([columns.rows for columns, _ in self.scored]).long()
-        if len(rows) < self.num_samples:
+    Args:
+        table (`list[dict[str, Any]]`):
+            A row of the completions table for each sample, as far as it is known before scoring: `"prompt"` at least.
+        parts (`list[ScoredSamples]`, *optional*):
+            Parts that are scored.
+    """
+
+    table: list[dict[str, Any]]
+    parts: list[ScoredSamples] = field(default_factory=list)
+
+    def add(self, part: ScoredSamples) -> ScoredSamples | None:
+        """Add a part. Once all samples are scored, return them in the order in which they were drawn."""
+        self.parts.append(part)
+        rows = torch.cat([part.rows for part in self.parts])
+        if len(rows) < len(self.table):
             return None
         order = rows.argsort()
-        columns = zip(*(columns for columns, _ in self.scored), strict=True)
-        advantages = torch.cat([advantages for _, advantages in self.scored])
-        return SampleColumns(*(torch.cat(column)[order] for column in columns)), advantages[order]
+        columns, credit = (zip(*parts, strict=True) for parts in zip(*(part[1:] for part in self.parts), strict=True))
+        return ScoredSamples(
+            rows[order],
+            SampleColumns(*(torch.cat(column)[order] for column in columns)),
+            Credit(*(torch.cat(column)[order] for column in credit)),
+        )
+
+    def prompts(self, rows: Tensor) -> list[str]:
+        """Prompts of samples by their positions, as text."""
+        return [str(self.table[row]["prompt"]) for row in rows.tolist()]
 
 
-def completion_metrics(columns: SampleColumns) -> dict[str, float]:
-    """TRL's metrics of lengths, where a stop string ends a completion as an end token does, from `(N,)` samples."""
-    finished = columns.finished
-    terminated = columns.sampled_lengths[finished.bool()] if finished.any() else torch.zeros(1)
+def completion_rows(
+    prompts: list[Any], answers: list[str], texts: list[str], rationales: list[str], grades: Sequence[Grade | None]
+) -> list[dict[str, Any]]:
+    """
+    Rows of the completions table, as far as they are known before scoring.
+
+    Args:
+        prompts (`list`):
+            Prompts, text or messages.
+        answers (`list[str]`):
+            Reference answers.
+        texts (`list[str]`):
+            Completions.
+        rationales (`list[str]`):
+            Their truncated rationales.
+        grades (`Sequence[Grade | None]`):
+            Verdicts on the completions' own answers, `None` where they are not graded.
+    """
+    conversational = is_conversational({"prompt": prompts[0]})
+    return [
+        {
+            "prompt": prompt,
+            "completion": [{"role": "assistant", "content": text}] if conversational else text,
+            "rationale": rationale,
+            "answer": answer,
+            "extracted": "" if grade is None else grade.extracted or "",
+            "correct": "" if grade is None else "yes" if grade.correct else "no",
+        }
+        for prompt, answer, text, rationale, grade in zip(prompts, answers, texts, rationales, grades, strict=True)
+    ]
+
+
+def check_groups(rows: Tensor, num_generations: int, mode: str) -> None:
+    """
+    Check that the samples of a prompt are adjacent, from the positions `(N,)` of the samples of all processes.
+
+    Raises:
+        `ValueError`: the batch ends within the samples of a prompt, or mixes those of several.
+    """
+    if len(rows) % num_generations != 0:
+        raise ValueError(
+            f"A batch of `{mode}_dataset` has {len(rows)} samples over all processes, which is not a multiple of the "
+            f"{num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so that it is."
+        )
+    groups = rows.view(-1, num_generations).div(num_generations, rounding_mode="floor")
+    if (groups != groups[:, :1]).any():
+        raise ValueError(
+            f"A batch of `{mode}_dataset` has samples of several prompts mixed, at positions {rows.tolist()}: the "
+            f"{num_generations} generations of a prompt have to be adjacent."
+        )
+
+
+def length_metrics(columns: SampleColumns) -> dict[str, float]:
+    """TRL's metrics of lengths, where a stop string ends a completion as an EOS token does, from `(N,)` samples."""
+    lengths, finished = columns.sampled_lengths, columns.finished
+    terminated = lengths[finished.bool()] if finished.any() else torch.zeros(1)
     return {
+        "completions/mean_length": lengths.mean().item(),
+        "completions/min_length": lengths.min().item(),
+        "completions/max_length": lengths.max().item(),
         "completions/clipped_ratio": 1.0 - finished.mean().item(),
         "completions/mean_terminated_length": terminated.mean().item(),
         "completions/min_terminated_length": terminated.min().item(),
@@ -53,21 +136,21 @@ def completion_metrics(columns: SampleColumns) -> dict[str, float]:
     }
 
 
-def rollout_metrics(columns: SampleColumns, advantages: Tensor, num_generations: int, beta: float) -> dict[str, float]:
+def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int, beta: float) -> dict[str, float]:
     """
     Metrics of the rewards.
 
     Args:
         columns ([`SampleColumns`]):
             Samples, `(N,)` each, the `num_generations` of a prompt adjacent.
-        advantages (`torch.Tensor` of shape `(N,)`):
-            Their advantages.
+        credit ([`~trl_latro.objective.Credit`]):
+            Their rewards and advantages, `(N,)` each.
         num_generations (`int`):
             Rationales per prompt, K.
         beta (`float`):
-            Weight of the KL.
+            Coefficient of the KL.
     """
-    rewards, kl, answer_logps, lengths = columns.rewards, columns.kl, columns.answer_logps, columns.lengths
+    rewards, kl, answer_logps, lengths = credit.rewards, columns.kl, columns.answer_logps, columns.rationale_lengths
     group_std = (rewards - beta * kl).view(-1, num_generations).std(1, correction=0)  # (N / K,)
     metrics = {
         "reward": rewards.mean(),  # without the KL, as in RLOO
@@ -80,7 +163,24 @@ def rollout_metrics(columns: SampleColumns, advantages: Tensor, num_generations:
     if beta != 0.0:
         metrics["kl"] = kl.sum() / lengths.sum().clamp(min=1.0)  # per token, as in RLOO
     # Within a prompt the advantage is the reward r_k, shifted and scaled
-    correlation = group_correlation(lengths, advantages, num_generations)
+    correlation = group_correlation(lengths, credit.advantages, num_generations)
     if not correlation.isnan():  # every prompt's rationales may be of one length
         metrics["latro/length_reward_corr"] = correlation
     return {name: value.item() for name, value in metrics.items()}
+
+
+def accuracy_metrics(grades: list[Grade], num_generations: int) -> dict[str, list[float]]:
+    """Metrics of graded samples, the `num_generations` of a prompt adjacent: a value for each sample or prompt."""
+    groups = [grades[start : start + num_generations] for start in range(0, len(grades), num_generations)]
+    return {
+        "accuracy": [float(grade.correct) for grade in grades],
+        f"maj@{num_generations}": [majority_accuracy(group) for group in groups],
+        "no_answer": [float(grade.extracted is None) for grade in grades],
+    }
+
+
+def clip_ratios(ratio: Tensor, advantages: Tensor, epsilon_low: float, epsilon_high: float) -> tuple[Tensor, Tensor]:
+    """Shares of samples `(B,)` whose probability ratio to the time of sampling is clipped below and above, as in RLOO."""
+    low = (ratio < 1 - epsilon_low) & (advantages < 0)
+    high = (ratio > 1 + epsilon_high) & (advantages > 0)
+    return low.float().mean(), high.float().mean()

@@ -125,6 +125,30 @@ def share_prompts(batch: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def shared_logps(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """
+    Log-probs of rationale and answer tokens, and the entropies there, from one forward of [`share_prompts`].
+
+    Args:
+        model (`torch.nn.Module`):
+            Model with TRL's fused LM head, prepared by [`enable_shared_prompts`].
+        batch (`dict[str, torch.Tensor]`):
+            Rows of [`pack_rows`], `(B, L)`.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor | None]`: `(B, L)` each, 0 on other tokens; no entropies from a head without.
+    """
+    scored = (batch["rationale_mask"] + batch["answer_mask"]).bool()  # (B, L)
+    sequence = share_prompts(batch)
+    outputs = model(**sequence, fused_lm_head=True)
+    labelled = sequence["shift_labels"] != -100  # (1, T)
+
+    def to_rows(tokens: Tensor) -> Tensor:
+        return tokens.new_zeros(scored.shape).masked_scatter(scored, tokens[labelled])
+
+    return to_rows(outputs.log_probs), None if outputs.entropy is None else to_rows(outputs.entropy)
+
+
 def _lay_out(
     prompt_lengths: Tensor, segment_lengths: Tensor, prompt_of: Tensor, first_positions: Tensor, longest: int
 ) -> SharedPromptLayout:

@@ -1,22 +1,24 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """(c) `LaTROTrainer`, through `trainer.train()`. Its completions are given; everything else is the trainer itself."""
 
-from typing import Any
-
 from contenders import trainers
 from meter import Meter
 from models import Case
 from tokenizer import ANSWER_TEMPLATE, stop_ids
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.rollout.engine import RolloutEngine, Sampled
 
 
-class GivenCompletions(LaTROTrainer):
+class GivenCompletions(RolloutEngine):
     """`case` has the completions, which end with the stop string as sampled ones do."""
 
-    case: Case
+    def __init__(self, trainer: LaTROTrainer, case: Case):
+        super().__init__(trainer.truncator, trainer.max_completion_length)
+        self.case = case
 
-    def _roll_out(self, prompt_ids: list[list[int]], images: Any, multimodal_fields: Any) -> list[list[int]]:
-        return trainers.given_rationales(self.case, prompt_ids, stop_ids(self.case.tokenizer))
+    def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
+        rationales = trainers.given_rationales(self.case, prompt_ids, stop_ids(self.case.tokenizer))
+        return [Sampled(ids) for ids in rationales]
 
 
 def config(case: Case, share_prompts: bool = True) -> LaTROConfig:
@@ -28,10 +30,11 @@ class OurLaTRO:
 
     def __init__(self, case: Case, meter: Meter):
         args = config(case, self.share_prompts)
-        self.trainer = GivenCompletions(args=args, **trainers.trainer_arguments(case))
-        self.trainer.case = case
+        self.trainer = LaTROTrainer(args=args, **trainers.trainer_arguments(case))
+        self.trainer.engine = GivenCompletions(self.trainer, case)
         self.model = self.trainer.model
         trainers.watch(self.trainer, meter)
+        meter.watch(self.trainer.engine, "generate", "rollout")
 
     def run(self, updates: int) -> None:
         trainers.run(self.trainer, updates)

@@ -15,6 +15,7 @@ from contenders import trainers
 from meter import Meter
 from models import Case
 from tokenizer import ANSWER_TEMPLATE
+from trl_latro.answer_template import AnswerTemplate
 
 
 class RLOOWithAnswerTerm(RLOOTrainer):
@@ -39,7 +40,7 @@ class RLOOWithAnswerTerm(RLOOTrainer):
         return torch.cat(logps).tolist()
 
     def answer_rows(self, prompts: list[str], completion_ids: list[list[int]], answer: list[str]) -> dict[str, Tensor]:
-        texts = [" " + ANSWER_TEMPLATE.replace("{answer}", text) for text in answer]
+        texts = [" " + AnswerTemplate(ANSWER_TEMPLATE).fill(text) for text in answer]
         answer_ids = [[*ids, self._tokenizer.eos_token_id] for ids in self._tokenizer(texts)["input_ids"]]
         prompt_ids = self._tokenizer(prompts)["input_ids"]
         rows = [torch.tensor([*x, *z, *y]) for x, z, y in zip(prompt_ids, completion_ids, answer_ids, strict=True)]
@@ -89,6 +90,7 @@ class RLOOWithReward:
         self.trainer.case = case
         self.model = self.trainer.model
         trainers.watch(self.trainer, meter)
+        meter.watch(self.trainer, "_generate_single_turn", "rollout")
 
     def run(self, updates: int) -> None:
         trainers.run(self.trainer, updates)

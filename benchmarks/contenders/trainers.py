@@ -69,7 +69,6 @@ def watch(trainer: Trainer, meter: Meter) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Borders(meter))
     meter.watch(trainer, "_generate_and_score_completions", "scoring")
-    meter.watch(trainer, "_generate_single_turn", "rollout")
 
 
 def run(trainer: Trainer, updates: int) -> None:

@@ -21,13 +21,12 @@ from trl import (
 )
 
 from trl_latro import LaTROConfig
+from trl_latro.cli.common import AnyMachine, TrainArguments, check_model, last_push, prepare
+from trl_latro.durability.hub import SayFailedPushes
+from trl_latro.durability.trackers import TrackerRun
 from trl_latro.evaluation.generation import find_stop_strings
 from trl_latro.evaluation.results import Generation
-from trl_latro.hub import SayFailedPushes
-from trl_latro.rationale import find_stop
-from trl_latro.scripts.common import AnyMachine, TrainArguments, check_model, prepare
-from trl_latro.scripts.hub import last_push
-from trl_latro.trackers import TrackerRun
+from trl_latro.truncation import find_stop
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
@@ -138,7 +137,7 @@ def train(
 
 
 def _answer(row: dict[str, Any], answer_template: str) -> str:
-    return answer_template.replace("{answer}", row["answer"])
+    return answer_template.fill(row["answer"])
 
 
 def _row(prompt: Any, text: str) -> dict[str, Any]:

@@ -8,20 +8,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import is_conversational
 
+from ..answer_template import AnswerTemplate
 from ..checks import check_dataset, check_processing_class, check_room
 from ..end_of_turn import find_end_of_turn
 from ..grading import NO_ANSWER, Grader, grade_answer, grade_completion
 from ..packing import encode_answer
-from ..rationale import Rationale, check_stop_strings, continuation_decoder, cut_rationale, find_stop, until_stop
-from .generation import Generator, TransformersGenerator, find_answer_room, find_stop_strings, tokenize_prompts
+from ..prompts import find_max_positions, tokenize_prompts
+from ..truncation import ContinuationDecoder, Rationale, Truncator, check_stop_strings
+from .generation import Generator, TransformersGenerator
 from .results import Estimate, Generation, summarize
-
-
-# Between rationale and answer where the rationale reached no stop string, as in training
-SEPARATOR = " "
 
 
 class Batch(NamedTuple):
@@ -93,7 +91,7 @@ class Questions:
             Questions, with the columns `prompt`, `answer`, `rationale` if there are gold ones, and what the grader reads.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer of the model.
-        answer_template (`str`):
+        answer_template ([`~trl_latro.answer_template.AnswerTemplate`]):
             How an answer is written; its text before `{answer}` ends a rationale.
         grader (`Callable[[str, dict[str, Any]], bool]`):
             Compares an extracted answer with the row's.
@@ -101,7 +99,7 @@ class Questions:
             L, the longest rationale in tokens.
 
     Attributes:
-        answer_room (`int`): Tokens that a completion goes on for after its rationale.
+        answer_budget (`int`): Tokens that a completion goes on for after its rationale.
         prompt_ids (`list[list[int]]`): Tokens of the prompts.
         gold_ids (`list[list[int]]`, *optional*): Tokens of the gold rationales; `None` unless every row has one.
     """
@@ -110,12 +108,12 @@ class Questions:
         self,
         dataset: Dataset,
         tokenizer: PreTrainedTokenizerBase,
-        answer_template: str,
+        answer_template: AnswerTemplate,
         grader: Grader,
         max_completion_length: int,
     ):
         check_processing_class(tokenizer)
-        check_stop_strings(tokenizer, find_stop_strings(answer_template))
+        check_stop_strings(tokenizer, answer_template.stop_strings)
         check_dataset(dataset, "dataset", tokenizer)
         self.rows: list[dict[str, Any]] = list(dataset)
         self.tokenizer = tokenizer
@@ -123,7 +121,7 @@ class Questions:
         self.grader = grader
         self.max_completion_length = max_completion_length
         self.conversational = is_conversational({"prompt": self.rows[0]["prompt"]})
-        self.answer_room = find_answer_room(tokenizer, [row["answer"] for row in self.rows], answer_template)
+        self.answer_budget = answer_template.token_budget(tokenizer, [row["answer"] for row in self.rows])
         self.prompt_ids = tokenize_prompts(tokenizer, [row["prompt"] for row in self.rows])
         self.gold_ids: list[list[int]] | None = None
         if all(row.get("rationale") for row in self.rows):
@@ -132,13 +130,13 @@ class Questions:
     def _encode_gold(self, rationale: str) -> list[int]:
         # Behind a text prompt on a line of its own, as in a prompt with solved questions, unless it says otherwise
         text = rationale if self.conversational or rationale[0].isspace() else f"\n{rationale}"
-        return encode_answer([], text, self.tokenizer, self.tokenizer.eos_token_id)[:-1]
+        return encode_answer([], text, ContinuationDecoder(self.tokenizer), self.tokenizer.eos_token_id)[:-1]
 
     def longest_row(self) -> int:
         """Tokens of the longest prompt, rationale and answer."""
         gold_ids = self.gold_ids or [[]] * len(self.rows)
         rows = zip(self.prompt_ids, gold_ids, strict=True)
-        return self.answer_room + max(
+        return self.answer_budget + max(
             len(prompt) + max(self.max_completion_length, len(gold)) for prompt, gold in rows
         )
 
@@ -148,11 +146,13 @@ class Questions:
             `ValueError`: a prompt, with its rationale and the room for an answer, does not fit into the model's
             `max_positions`.
         """
-        prompts, answer_rooms = [row["prompt"] for row in self.rows], [self.answer_room] * len(self.rows)
+        prompts, answer_budgets = [row["prompt"] for row in self.rows], [self.answer_budget] * len(self.rows)
         prompt_lengths = [len(ids) for ids in self.prompt_ids]
-        check_room(prompts, prompt_lengths, answer_rooms, self.max_completion_length, max_positions, "Question {row}")
+        check_room(
+            prompts, prompt_lengths, answer_budgets, self.max_completion_length, max_positions, "Question {row}"
+        )
         for index, gold in enumerate(self.gold_ids or []):
-            needed = prompt_lengths[index] + len(gold) + self.answer_room
+            needed = prompt_lengths[index] + len(gold) + self.answer_budget
             if max_positions is not None and needed > max_positions:
                 raise ValueError(
                     f"Question {index} with its gold rationale of {len(gold)} tokens needs {needed} positions, but the "
@@ -173,8 +173,7 @@ class Evaluator:
         self.generator = generator
         self.questions = questions
         self.tokenizer = questions.tokenizer
-        self.stop_strings = find_stop_strings(questions.answer_template)
-        self.decode = continuation_decoder(self.tokenizer)
+        self.truncator = Truncator(self.tokenizer, questions.answer_template.stop_strings, generator.eos_token_ids)
         self.end_of_turn_id = (
             find_end_of_turn(self.tokenizer, generator.eos_token_ids, {})
             if questions.conversational
@@ -189,23 +188,23 @@ class Evaluator:
             batch ([`Batch`]): What to generate.
             seed (`int`): Seed of the evaluation.
         """
-        limit = self.questions.max_completion_length
+        limit, truncator = self.questions.max_completion_length, self.truncator
         rows = [self.questions.rows[question] for question in batch.questions]
         prompts = [self.questions.prompt_ids[question] for question in batch.questions]
         completions = self.generator.generate(prompts, 1, batch.kind == "greedy", batch.seed(seed))
         sampled = [ids for (ids,) in completions]
         ends = [self._tokens_to_end(ids) for ids in sampled]
-        # A generator may go on behind the room for the answer
+        # A generator may go on after the answer budget
         sampled = [
-            ids if end is None else ids[: end + self.questions.answer_room]
+            ids if end is None else ids[: end + self.questions.answer_budget]
             for ids, end in zip(sampled, ends, strict=True)
         ]
-        rationales = [self._cut(ids[:limit]) for ids in sampled]
+        rationales = [truncator.truncate(ids[:limit]) for ids in sampled]
         likelihoods = self._likelihoods(batch, prompts, rationales, rows)
 
         generations = []
         for index, (row, ids, end, rationale) in enumerate(zip(rows, sampled, ends, rationales, strict=True)):
-            completion = self.decode(self._until_end_token(ids))
+            completion = truncator.decode(truncator.until_eos(ids))
             grade = NO_ANSWER
             if rationale.finished:
                 grade = grade_completion(completion, row, self.questions.answer_template, self.questions.grader)
@@ -227,19 +226,16 @@ class Evaluator:
             )
         return generations
 
-    def _cut(self, ids: list[int]) -> Rationale:
-        return cut_rationale(ids, self.tokenizer, self.stop_strings, self.generator.eos_token_ids, SEPARATOR)
-
     def _likelihoods(
         self, batch: Batch, prompts: list[list[int]], rationales: list[Rationale], rows: list[dict[str, Any]]
     ) -> dict[str, list[Any]]:
         """Log-probs of the reference answers and their tokens, as fields of [`Generation`]."""
         after = {"": rationales}
         if batch.kind == "greedy":
-            after["_none"] = [Rationale([], SEPARATOR, finished=False)] * len(rows)
+            after["_none"] = [Rationale([], self.truncator.separator, finished=False)] * len(rows)
             if self.questions.gold_ids is not None:
                 gold = [self.questions.gold_ids[question] for question in batch.questions]
-                after["_gold"] = [Rationale(ids, SEPARATOR, finished=True) for ids in gold]
+                after["_gold"] = [Rationale(ids, self.truncator.separator, finished=True) for ids in gold]
         likelihoods: dict[str, list[Any]] = {}
         for name, given in after.items():
             answers = [self._encode(rationale, row) for rationale, row in zip(given, rows, strict=True)]
@@ -249,18 +245,14 @@ class Evaluator:
         return likelihoods
 
     def _encode(self, rationale: Rationale, row: dict[str, Any]) -> list[int]:
-        text = rationale.lead + self.questions.answer_template.replace("{answer}", row["answer"])
-        return encode_answer(rationale.ids, text, self.tokenizer, self.end_of_turn_id)
-
-    def _until_end_token(self, ids: list[int]) -> list[int]:
-        end = next((place for place, token in enumerate(ids) if token in self.generator.eos_token_ids), None)
-        return ids[:end]
+        text = rationale.lead + self.questions.answer_template.fill(row["answer"])
+        return encode_answer(rationale.ids, text, self.truncator.decode, self.end_of_turn_id)
 
     def _tokens_to_end(self, ids: list[int]) -> int | None:
-        """Number of tokens with which the rationale's end shows: an end token, or the whole of a stop string."""
-        text_ids = self._until_end_token(ids)
-        if find_stop(self.decode(text_ids), self.stop_strings) is not None:
-            return len(until_stop(text_ids, self.tokenizer, self.stop_strings))
+        """Number of tokens with which the rationale's end shows: an EOS token, or the whole of a stop string."""
+        text_ids = self.truncator.until_eos(ids)
+        if self.truncator.has_stop(text_ids):
+            return len(self.truncator.until_stop(text_ids))
         return None if len(text_ids) == len(ids) else len(text_ids) + 1
 
 
@@ -321,19 +313,16 @@ def evaluate(
     >>> figures["greedy_accuracy"], figures["maj@8"]
     ```
     """
-    questions = Questions(dataset, tokenizer, answer_template, grader, max_completion_length)
+    template = AnswerTemplate(answer_template)
+    questions = Questions(dataset, tokenizer, template, grader, max_completion_length)
     questions.check_room(find_max_positions(model.config))
-    generator = TransformersGenerator(model, tokenizer, answer_template, max_completion_length, questions.answer_room)
+    generator = TransformersGenerator(model, tokenizer, template, max_completion_length, questions.answer_budget)
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], num_samples, batch_size)
     was_training = model.training
     model.eval()
-    made = run_batches(Evaluator(generator, questions), batches, seed, progress)
-    generations = sorted(chain.from_iterable(made), key=lambda one: (one.question, one.kind, one.sample))
-    model.train(was_training)
+    try:
+        made = run_batches(Evaluator(generator, questions), batches, seed, progress)
+        generations = sorted(chain.from_iterable(made), key=lambda one: (one.question, one.kind, one.sample))
+    finally:
+        model.train(was_training)
     return Evaluation(summarize(generations, max_completion_length, seed), generations)
-
-
-def find_max_positions(config: PreTrainedConfig) -> int | None:
-    """Longest row of a model; `None` for one without a limit (state space models, ALiBi)."""
-    limit: int | None = config.get_text_config().to_dict().get("max_position_embeddings")
-    return limit

@@ -2,19 +2,19 @@
 """
 Completions to be graded: greedy, or samples of the model itself.
 
-A rationale may have at most L tokens. Each completion goes on for `answer_room` tokens after the rationale's stop
+A rationale may have at most L tokens. Each completion goes on for `answer_budget` tokens after the rationale's stop
 string, so that there is an answer to grade.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
-from trl import is_conversational
 
-from ..rationale import RationaleStop
+from ..answer_template import AnswerTemplate
+from ..truncation import RationaleStop, Truncator
 from .likelihood import answer_logps
 
 
@@ -43,11 +43,11 @@ class TransformersGenerator:
             Model, in evaluation mode.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Its tokenizer.
-        answer_template (`str`):
+        answer_template ([`~trl_latro.answer_template.AnswerTemplate`]):
             How an answer is written; its text before `{answer}` ends a rationale.
         max_completion_length (`int`):
             L, the longest rationale in tokens.
-        answer_room (`int`):
+        answer_budget (`int`):
             Tokens that a completion goes on for after its rationale.
     """
 
@@ -55,17 +55,17 @@ class TransformersGenerator:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        answer_template: str,
+        answer_template: AnswerTemplate,
         max_completion_length: int,
-        answer_room: int,
+        answer_budget: int,
     ):
         self.model = model
-        self.eos_token_ids = find_end_tokens(model.generation_config, tokenizer)
+        self.eos_token_ids = find_eos_token_ids(model.generation_config, tokenizer)
         self.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.max_new_tokens = max_completion_length + answer_room
-        self.answer_room = answer_room
-        stop_strings = find_stop_strings(answer_template)
-        self.rationale_stop = RationaleStop(tokenizer, stop_strings) if stop_strings else None
+        self.max_new_tokens = max_completion_length + answer_budget
+        self.answer_budget = answer_budget
+        self.truncator = Truncator(tokenizer, answer_template.stop_strings, self.eos_token_ids)
+        self.rationale_stop = RationaleStop(self.truncator) if answer_template.stop_strings else None
 
     @torch.no_grad()
     def generate(
@@ -87,7 +87,7 @@ class TransformersGenerator:
         )
         stopping_criteria = StoppingCriteriaList()
         if self.rationale_stop is not None:
-            self.rationale_stop.start(width, self.answer_room)
+            self.rationale_stop.start(width, self.answer_budget)
             stopping_criteria.append(self.rationale_stop)
         with _seeded(seed, device), _own_generation_config(self.model, config):
             output_ids = self.model.generate(
@@ -96,49 +96,18 @@ class TransformersGenerator:
                 generation_config=config,
                 stopping_criteria=stopping_criteria,
             )
-        completions = [self._without_padding(ids) for ids in output_ids[:, width:].tolist()]
+        completions = [self.truncator.without_padding(ids) for ids in output_ids[:, width:].tolist()]
         return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
 
     def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
         return answer_logps(self.model, context_ids, answer_ids, self.pad_token_id)
 
-    def _without_padding(self, ids: list[int]) -> list[int]:
-        for position, token in enumerate(ids):
-            if token in self.eos_token_ids:
-                return ids[: position + 1]
-        while ids and ids[-1] == self.pad_token_id:
-            ids = ids[:-1]
-        return ids
 
-
-def find_end_tokens(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """All tokens that end a completion, as TRL finds them: those of the generation config and the tokenizer's own."""
+def find_eos_token_ids(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """All EOS tokens of a model, as TRL finds them: those of the generation config and the tokenizer's own."""
     declared = generation_config.eos_token_id
     tokens = [declared] if isinstance(declared, int) else list(declared or [])
     return tokens if tokenizer.eos_token_id in tokens else [tokenizer.eos_token_id, *tokens]
-
-
-def find_stop_strings(answer_template: str) -> list[str]:
-    """The template's text before `{answer}`, which ends a rationale; none if the template begins with the answer."""
-    before = answer_template.partition("{answer}")[0].rstrip()
-    return [before] if before else []
-
-
-def find_answer_room(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str], answer_template: str) -> int:
-    """Tokens of the longest reference answer as the template writes it, and 16 for answers in a longer form."""
-    texts = [answer_template.replace("{answer}", answer) for answer in answers]
-    return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) + 16
-
-
-def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[Any]) -> list[list[int]]:
-    """Tokens of prompts, text or messages, as the trainer makes them."""
-    if is_conversational({"prompt": prompts[0]}):
-        ids: list[list[int]] = tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-    else:
-        ids = tokenizer(prompts)["input_ids"]
-    return ids
 
 
 @contextmanager

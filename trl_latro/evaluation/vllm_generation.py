@@ -7,7 +7,7 @@ from transformers.utils import find_adapter_config_file
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
-from .generation import find_end_tokens
+from .generation import find_eos_token_ids
 
 
 # Ranks that vLLM has room for
@@ -18,7 +18,7 @@ class VLLMGenerator:
     """
     Generates with vLLM, a full model or a LoRA adapter.
 
-    Completions go on to their end token or to L + `answer_room` tokens; what stands behind the room for the answer is
+    Completions go on to their end token or to L + `answer_budget` tokens; what stands behind the room for the answer is
     dropped by the evaluation.
 
     Args:
@@ -28,7 +28,7 @@ class VLLMGenerator:
             Its tokenizer.
         max_completion_length (`int`):
             L, the longest rationale in tokens.
-        answer_room (`int`):
+        answer_budget (`int`):
             Tokens that a completion goes on for after its rationale.
         longest_row (`int`):
             Tokens of the longest row: prompt, rationale and answer.
@@ -47,7 +47,7 @@ class VLLMGenerator:
         model_name_or_path: str,
         tokenizer: PreTrainedTokenizerBase,
         max_completion_length: int,
-        answer_room: int,
+        answer_budget: int,
         longest_row: int,
         dtype: str,
         revision: str | None = None,
@@ -60,8 +60,8 @@ class VLLMGenerator:
             adapter_config = PeftConfig.from_pretrained(model_name_or_path, revision=revision)
             base, rank, revision = adapter_config.base_model_name_or_path, adapter_config.r, None
             self.adapter = LoRARequest("adapter", 1, model_name_or_path)
-        self.eos_token_ids = find_end_tokens(_generation_config(base, revision, trust_remote_code), tokenizer)
-        self.max_tokens = max_completion_length + answer_room
+        self.eos_token_ids = find_eos_token_ids(_generation_config(base, revision, trust_remote_code), tokenizer)
+        self.max_tokens = max_completion_length + answer_budget
         self.llm = LLM(
             model=base,
             revision=revision,

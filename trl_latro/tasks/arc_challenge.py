@@ -5,8 +5,8 @@
 from typing import Any
 
 from ..grading import grade_option
-from . import Example, Task, nonempty_text
 from .sources import HubSource
+from .task import Example, Task, nonempty_text
 
 
 INSTRUCTION = "Let's think step by step, then end with 'The answer is' and the label of the right option."

@@ -5,8 +5,8 @@
 import re
 from typing import Any
 
-from . import Example, Task, nonempty_text
 from .sources import HubSource
+from .task import Example, Task, nonempty_text
 
 
 CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")

@@ -4,12 +4,13 @@ r"""MATH (https://huggingface.co/papers/2103.03874): competition mathematics, th
 
 from typing import Any
 
-from ..grading import extract_answer, grade_math
-from . import Example, Task, nonempty_text
+from ..answer_template import AnswerTemplate
+from ..grading import grade_math
 from .sources import HubSource
+from .task import Example, Task, nonempty_text
 
 
-ANSWER_TEMPLATE = "\\boxed{{answer}}"
+ANSWER_TEMPLATE = AnswerTemplate("\\boxed{{answer}}")
 INSTRUCTION = "Let's think step by step and put the final answer within \\boxed{}."
 
 
@@ -32,7 +33,7 @@ def to_example(row: dict[str, Any]) -> Example:
     rationale, box, rest = solution.rpartition("\\boxed")
     if box and rest.startswith(" "):
         rest = f"{{{rest.split('$')[0].strip()}}}"
-    answer = extract_answer(box + rest, ANSWER_TEMPLATE, reference="")
+    answer = ANSWER_TEMPLATE.extract(box + rest, reference="")
     if answer is None:
         raise ValueError(f"solution should have its answer in \\boxed{{}}, got {row['solution']!r}.")
     return Example(

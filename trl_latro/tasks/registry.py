@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from ..grading import Grader, grade_answer
-from . import Example, Task, nonempty_text
 from .arc_challenge import ARC_CHALLENGE
 from .gsm8k import GSM8K
 from .math import MATH
 from .sources import HubSource, Source, local_source
+from .task import Example, Task, nonempty_text
 
 
 TASKS = {"gsm8k": GSM8K, "arc_challenge": ARC_CHALLENGE, "math": MATH}

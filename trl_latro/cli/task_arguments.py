@@ -11,8 +11,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..grading import Grader, grade_answer
-from ..tasks import Task
 from ..tasks.registry import PROMPT_TEMPLATE, TASKS, get_task
+from ..tasks.task import Task
 
 
 _OWN_DATA = ("dataset_config", "question_column", "answer_column", "rationale_column", "prompt_template", "grader")

@@ -4,70 +4,22 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerFast, StoppingCriteriaList
 
 import tiny
-from trl_latro.rationale import Rationale, RationaleStop, check_stop_strings, cut_rationale, find_stop
-
-
-TOKENIZERS = {
-    "bytes": tiny.byte_level_tokenizer(chat=True),
-    "byte-level": tiny.byte_level_tokenizer(num_merges=80, chat=True),
-    "byte-level, prefix space": tiny.byte_level_tokenizer(num_merges=80, add_prefix_space=True, chat=True),
-    "byte-level, pad is eos": tiny.byte_level_tokenizer(num_merges=80, pad_is_eos=True, chat=True),
-    "llama-2": tiny.sentencepiece_tokenizer("normalizer", chat=True),
-    "mistral": tiny.sentencepiece_tokenizer("metaspace", pad_is_eos=True, chat=True),
-    "wordpiece": tiny.wordpiece_tokenizer(chat=True),
-    "wordpiece, lower case": tiny.wordpiece_tokenizer(lowercase=True, chat=True),
-}
-# Without limits on time, which say more about the machine than about the code.
-property_test = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-
-every_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS.keys())
-
-# Ends inside a token, begins inside a character's bytes, ends in one, begins with a space, contains another one.
-STOP_STRINGS = ["The answer is", "the answer", " é", "日本", "\n\n", "answ", "12", "😀"]
-
-pieces = st.lists(
-    st.sampled_from(
-        [
-            *STOP_STRINGS,
-            "The",
-            " The ans",
-            "wer is",
-            " ",
-            "  ",
-            "\n",
-            "\t",
-            "日",
-            "é",
-            "e\u0301",
-            "1",
-            "<|end|>",
-            "<|eos|>",
-        ]
-    )
-    | st.text(max_size=4)
-).map("".join)
-
-
-def random_ids(tokenizer: PreTrainedTokenizerFast) -> st.SearchStrategy[list[int]]:
-    """What a model may sample: text, any tokens (often invalid UTF-8), and both in turn."""
-    tokens = st.lists(st.integers(0, len(tokenizer) - 1), max_size=4)
-    text = pieces.map(lambda piece: tokenizer.encode(piece, add_special_tokens=False))
-    return st.lists(tokens | text, max_size=5).map(lambda parts: [token for part in parts for token in part])
-
-
-def end_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    return [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(tiny.END_OF_TURN)]
-
-
-def text_in_row(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
-    """The text that tokens add to a row behind its prompt."""
-    prompt = tokenizer.encode("Question", add_special_tokens=False)
-    return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :]
+from any_tokenizer import (
+    STOP_STRINGS,
+    TOKENIZERS,
+    end_tokens,
+    every_tokenizer,
+    ids_of,
+    property_test,
+    random_ids,
+    text_in_row,
+)
+from trl_latro.truncation import Rationale, RationaleStop, Truncator, check_stop_strings
 
 
 def slow_cut(
@@ -97,7 +49,7 @@ def test_cut_agrees_with_its_definition(tokenizer, data):
     stop_strings = data.draw(st.lists(st.sampled_from(STOP_STRINGS), unique=True))
     eos = end_tokens(tokenizer)[: data.draw(st.integers(1, 2))]
 
-    rationale = cut_rationale(sampled_ids, tokenizer, stop_strings, eos, " => ")
+    rationale = Truncator(tokenizer, stop_strings, eos, " => ").truncate(sampled_ids)
 
     assert rationale == slow_cut(sampled_ids, tokenizer, stop_strings, eos, " => ")
 
@@ -111,7 +63,7 @@ def test_nothing_behind_the_end_changes_the_rationale(tokenizer, data):
     padding = [tokenizer.pad_token_id] * data.draw(st.integers(0, 3))
 
     def cut(ids: list[int]) -> Rationale:
-        return cut_rationale(ids, tokenizer, STOP_STRINGS, eos, " ")
+        return Truncator(tokenizer, STOP_STRINGS, eos, " ").truncate(ids)
 
     ended = cut([*sampled_ids, eos[0]])
     assert ended.finished
@@ -122,12 +74,6 @@ def test_nothing_behind_the_end_changes_the_rationale(tokenizer, data):
 
 
 EMOJI = ["<0xF0>", "<0x9F>", "<0x98>", "<0x80>"]
-
-
-def ids_of(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> list[int]:
-    ids = tokenizer.convert_tokens_to_ids(tokens)
-    assert None not in ids, f"the vocabulary lacks one of {tokens}"
-    return ids
 
 
 @pytest.mark.parametrize(
@@ -155,7 +101,9 @@ def ids_of(tokenizer: PreTrainedTokenizerFast, tokens: list[str]) -> list[int]:
 def test_white_space_before_the_stop_string_goes_to_the_answer_with_its_token(name, sampled, kept, lead):
     tokenizer = TOKENIZERS[name]
 
-    rationale = cut_rationale(ids_of(tokenizer, sampled), tokenizer, ["The answer is"], end_tokens(tokenizer), " => ")
+    rationale = Truncator(tokenizer, ["The answer is"], end_tokens(tokenizer), " => ").truncate(
+        ids_of(tokenizer, sampled)
+    )
 
     assert rationale == Rationale(ids_of(tokenizer, kept), lead, finished=True)
 
@@ -164,9 +112,11 @@ def test_white_space_before_the_stop_string_goes_to_the_answer_with_its_token(na
 def test_a_rationale_may_be_empty(tokenizer):
     eos, end_of_turn = end_tokens(tokenizer)
 
-    assert cut_rationale([eos, 5, 6], tokenizer, ["12"], [eos, end_of_turn], " => ") == Rationale([], " => ", True)
-    assert cut_rationale([end_of_turn], tokenizer, ["12"], [eos, end_of_turn], "") == Rationale([], "", True)
-    assert cut_rationale([], tokenizer, ["12"], [eos], " ") == Rationale([], " ", False)
+    assert Truncator(tokenizer, ["12"], [eos, end_of_turn], " => ").truncate([eos, 5, 6]) == Rationale(
+        [], " => ", True
+    )
+    assert Truncator(tokenizer, ["12"], [eos, end_of_turn], "").truncate([end_of_turn]) == Rationale([], "", True)
+    assert Truncator(tokenizer, ["12"], [eos], " ").truncate([]) == Rationale([], " ", False)
 
 
 def test_an_end_token_that_is_not_listed_is_part_of_the_text():
@@ -174,9 +124,11 @@ def test_an_end_token_that_is_not_listed_is_part_of_the_text():
     eos, end_of_turn = end_tokens(tokenizer)
     ids = tokenizer.encode("one<|end|>two")
 
-    assert cut_rationale(ids, tokenizer, [], [eos], " ") == Rationale(ids, " ", False)
-    assert cut_rationale(ids, tokenizer, ["two"], [eos], " ") == Rationale(tokenizer.encode("one<|end|>"), "", True)
-    assert cut_rationale(ids, tokenizer, ["two"], [eos, end_of_turn], " ") == Rationale(
+    assert Truncator(tokenizer, [], [eos], " ").truncate(ids) == Rationale(ids, " ", False)
+    assert Truncator(tokenizer, ["two"], [eos], " ").truncate(ids) == Rationale(
+        tokenizer.encode("one<|end|>"), "", True
+    )
+    assert Truncator(tokenizer, ["two"], [eos, end_of_turn], " ").truncate(ids) == Rationale(
         tokenizer.encode("one"), " ", True
     )
 
@@ -185,7 +137,7 @@ def test_the_end_tokens_own_text_is_no_stop_string():
     tokenizer = TOKENIZERS["byte-level"]
     ids = [*tokenizer.encode("one"), tokenizer.eos_token_id]
 
-    assert cut_rationale(ids, tokenizer, ["eos", "<"], end_tokens(tokenizer), "~").lead == "~"
+    assert Truncator(tokenizer, ["eos", "<"], end_tokens(tokenizer), "~").truncate(ids).lead == "~"
 
 
 @pytest.mark.parametrize(
@@ -201,15 +153,14 @@ def test_the_end_tokens_own_text_is_no_stop_string():
     ],
 )
 def test_find_stop_takes_the_earliest_start(text, stop_strings, start):
-    assert find_stop(text, stop_strings) == start
+    assert Truncator(TOKENIZERS["bytes"], stop_strings, []).find_stop(text) == start
 
 
 @cache
 def a_stop(tokenizer: PreTrainedTokenizerFast) -> RationaleStop:
     """With those of the stop strings that the tokenizer can write."""
-    return RationaleStop(
-        tokenizer, [stop for stop in STOP_STRINGS if stop in tokenizer.decode(tokenizer.encode(stop))]
-    )
+    stop_strings = [stop for stop in STOP_STRINGS if stop in tokenizer.decode(tokenizer.encode(stop))]
+    return RationaleStop(Truncator(tokenizer, stop_strings, end_tokens(tokenizer), separator=""))
 
 
 @every_tokenizer
@@ -224,7 +175,7 @@ def test_generation_stops_exactly_when_the_cut_finds_a_stop_string(tokenizer, da
 
     for length in range(1, len(ids) + 1):
         stopped = bool(stop(torch.tensor([prompt + ids[:length]]), None))
-        cut = cut_rationale(ids[:length], tokenizer, stop.stop_strings, end_tokens(tokenizer), "").finished
+        cut = stop.truncator.truncate(ids[:length]).finished
         assert stopped == cut
         if stopped:
             break
@@ -253,14 +204,14 @@ def test_generate_stops_each_row_where_its_rationale_ends(name):
     rows, lengths = [], []
     for rationale, tail in zip(rationales, goes_on, strict=True):
         ids = tokenizer.encode(rationale + tail, add_special_tokens=False)
-        lengths.append(len(ids) if find_stop(tail, stop_strings) is not None else 60)
+        lengths.append(len(ids) if any(stop in tail for stop in stop_strings) else 60)
         rows.append([*ids, *([ids[0]] * 60)])
     prompts = ["Q", "The answer", "日", "A question.", "So The answer", "The answer is"]
     tokenizer.padding_side = "left"
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
     prompt_length = inputs["input_ids"].size(1)
 
-    stop = RationaleStop(tokenizer, stop_strings)
+    stop = RationaleStop(Truncator(tokenizer, stop_strings, end_tokens(tokenizer)))
     model = tiny.tiny_model(tokenizer)
     for _ in range(2):  # one stop for many calls
         stop.start(prompt_length)
@@ -278,7 +229,7 @@ def test_generate_stops_each_row_where_its_rationale_ends(name):
 def test_a_stop_string_that_begins_in_the_prompt_does_not_count():
     tokenizer = TOKENIZERS["byte-level"]
     ids = tokenizer.encode("The answer is")
-    stop = RationaleStop(tokenizer, ["The answer is"])
+    stop = RationaleStop(Truncator(tokenizer, ["The answer is"], end_tokens(tokenizer)))
 
     assert stop(torch.tensor([ids]), None).tolist() == [True]
     stop.start(len(ids) - 1)
@@ -290,13 +241,15 @@ def test_the_space_of_the_first_token_counts_as_part_of_a_stop_string():
     ids = ids_of(tokenizer, ["▁is"])
     assert tokenizer.decode(ids) == "is"
 
-    assert RationaleStop(tokenizer, [" is"])(torch.tensor([ids]), None).tolist() == [True]
-    assert cut_rationale(ids, tokenizer, [" is"], end_tokens(tokenizer), "") == Rationale([], "", True)
+    assert RationaleStop(Truncator(tokenizer, [" is"], end_tokens(tokenizer)))(torch.tensor([ids]), None).tolist() == [
+        True
+    ]
+    assert Truncator(tokenizer, [" is"], end_tokens(tokenizer), "").truncate(ids) == Rationale([], "", True)
 
 
 def test_bytes_that_decode_to_no_stop_string_do_not_stop():
     tokenizer = TOKENIZERS["llama-2"]
-    stop = RationaleStop(tokenizer, ["12"])
+    stop = RationaleStop(Truncator(tokenizer, ["12"], end_tokens(tokenizer)))
     number, spoilt = ids_of(tokenizer, ["x", "<0x31>", "<0x32>"]), ids_of(tokenizer, ["<0xC3>", "<0x31>", "<0x32>"])
     assert tokenizer.decode(spoilt) == "\ufffd" * 3
 

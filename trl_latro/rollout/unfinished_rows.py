@@ -9,8 +9,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
-from .known_models import why_unknown
-from .rationale import RationaleStop
+from ..known_models import why_unknown
+from ..truncation import RationaleStop
 
 
 # `generate` computes rows that are done to its end. It is left when this share of its rows is done; each time the cache
@@ -50,13 +50,13 @@ class _EnoughDone(StoppingCriteria):
         done (`torch.Tensor` of shape `(B,)`): The rows that are.
     """
 
-    def __init__(self, rationale_stop: RationaleStop, end_token_ids: Tensor, num_rows: int):
+    def __init__(self, rationale_stop: RationaleStop, eos_token_ids: Tensor, num_rows: int):
         self.rationale_stop = rationale_stop
-        self.end_token_ids = end_token_ids
-        self.done = torch.zeros(num_rows, dtype=torch.bool, device=end_token_ids.device)
+        self.eos_token_ids = eos_token_ids
+        self.done = torch.zeros(num_rows, dtype=torch.bool, device=eos_token_ids.device)
 
     def __call__(self, input_ids: Tensor, scores: tuple[Tensor] | None, **kwargs: Any) -> torch.BoolTensor:
-        ended = torch.isin(input_ids[:, -1], self.end_token_ids)
+        ended = torch.isin(input_ids[:, -1], self.eos_token_ids)
         self.done = self.done | ended | self.rationale_stop(cast(torch.LongTensor, input_ids), scores)
         enough = self.done.float().mean() >= DONE_SHARE
         return cast(torch.BoolTensor, self.done | enough)
@@ -92,7 +92,7 @@ def generate_until_done(
         input_ids (`torch.Tensor` of shape `(B, P)`), attention_mask (`torch.Tensor` of shape `(B, P)`):
             Prompts, padded on the left.
         rationale_stop ([`RationaleStop`]):
-            Where rationales end, besides end tokens; `start` was called.
+            Where rationales end, besides EOS tokens; `start` was called.
         generation_config ([`~transformers.GenerationConfig`]):
             Settings of `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`.
         **kwargs:
@@ -104,14 +104,12 @@ def generate_until_done(
     prompt_length, limit = input_ids.size(1), generation_config.max_new_tokens
     generation_config = copy.deepcopy(generation_config)
     generation_config.return_dict_in_generate = True
-    end_token_ids = torch.as_tensor(generation_config.eos_token_id, device=input_ids.device)
+    eos_token_ids = torch.as_tensor(generation_config.eos_token_id, device=input_ids.device)
     completions: list[list[int]] = [[] for _ in range(input_ids.size(0))]
-    rows = torch.arange(
-        input_ids.size(0), device=input_ids.device
-    )  # of the ids below, in the order of the completions
+    rows = torch.arange(input_ids.size(0), device=input_ids.device)  # which completions the ids below belong to
     cache = None
     while len(rows) > 0:
-        enough_done = _EnoughDone(rationale_stop, end_token_ids, len(rows))
+        enough_done = _EnoughDone(rationale_stop, eos_token_ids, len(rows))
         generation_config.max_new_tokens = limit - (input_ids.size(1) - prompt_length)
         outputs = model.generate(
             input_ids=input_ids,

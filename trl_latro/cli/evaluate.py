@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from trl import TrlParser
 from trl.import_utils import is_vllm_available
 
+from ..answer_template import AnswerTemplate
 from ..evaluation.comparison import compare
-from ..evaluation.evaluator import Evaluator, Questions, find_max_positions, plan_batches, run_batches
+from ..evaluation.evaluator import Evaluator, Questions, plan_batches, run_batches
 from ..evaluation.files import (
     RESULTS,
     append_generations,
@@ -29,6 +30,7 @@ from ..evaluation.files import (
 from ..evaluation.generation import Generator, TransformersGenerator
 from ..evaluation.report import differences_table, figures_table
 from ..evaluation.results import summarize
+from ..prompts import find_max_positions
 from .task_arguments import TaskArguments
 
 
@@ -132,11 +134,6 @@ class EvaluationArguments(TaskArguments):
             value = self.__dict__[name]
             if value is not None and value < least:
                 raise ValueError(f"--{name} is {value}, but must be {least} or more.")
-        if self.answer_template is not None and "{answer}" not in self.answer_template:
-            raise ValueError(
-                f"--answer_template is {self.answer_template!r} and has no {{answer}}: put it where the answer stands, "
-                "as in 'The answer is {answer}.'."
-            )
         if self.use_vllm and not is_vllm_available():
             raise ValueError(
                 "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave "
@@ -171,7 +168,7 @@ def load_generator(
             str(arguments.model_name_or_path),
             tokenizer,
             questions.max_completion_length,
-            questions.answer_room,
+            questions.answer_budget,
             questions.longest_row(),
             dtype=arguments.dtype,
             revision=arguments.model_revision,
@@ -188,14 +185,14 @@ def load_generator(
     model = model.to(state.device).eval()
     questions.check_room(find_max_positions(model.config))
     return TransformersGenerator(
-        model, tokenizer, questions.answer_template, questions.max_completion_length, questions.answer_room
+        model, tokenizer, questions.answer_template, questions.max_completion_length, questions.answer_budget
     )
 
 
 def find_settings(arguments: EvaluationArguments, questions: Questions) -> dict[str, Any]:
     """All that the generations depend on: a stopped evaluation continues only with the same."""
     settings = {name: value for name, value in asdict(arguments).items() if name not in ("output_dir", "compare")}
-    settings["answer_template"] = questions.answer_template
+    settings["answer_template"] = questions.answer_template.text
     # Another training may have written to the same folder in between, or the data may have changed
     settings["weights_modified"] = find_modification(str(arguments.model_name_or_path))
     settings["questions_sha256"] = sha256(repr(questions.rows).encode()).hexdigest()
@@ -216,6 +213,7 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
     """Evaluate, or continue an evaluation, and print the figures."""
     arguments.check()
     task = arguments.get_task()
+    template = task.answer_template if arguments.answer_template is None else AnswerTemplate(arguments.answer_template)
     # Processes may finish hours apart
     state = PartialState(cpu=not HAS_GPU, timeout=timedelta(days=7))
     if arguments.use_vllm and state.num_processes > 1:
@@ -228,7 +226,6 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
     dataset = arguments.load(arguments.split, tokenizer)
     if arguments.max_questions is not None:
         dataset = dataset.select(range(min(arguments.max_questions, len(dataset))))
-    template = task.answer_template if arguments.answer_template is None else arguments.answer_template
     questions = Questions(dataset, tokenizer, template, task.grader, arguments.max_completion_length)
     settings = find_settings(arguments, questions)
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], arguments.num_samples, arguments.batch_size)

@@ -5,10 +5,10 @@
 import importlib
 import sys
 
-from .checkpoints import OutputDirError
+from ..durability.checkpoints import OutputDirError
 
 
-COMMANDS = ("train", "evaluate", "plan")  # modules of `scripts`
+COMMANDS = ("train", "evaluate", "plan")  # modules beside this one
 USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
 
   train     train a model with LaTRO on a task or on your own data
@@ -30,7 +30,7 @@ def main() -> None:
     if argv[0] not in COMMANDS:
         sys.exit(f"trl-latro: there is no command {argv[0]!r}, only {list(COMMANDS)}.\n\n{USAGE}")
     # Imported when it is called: that takes seconds
-    command = importlib.import_module(f"trl_latro.scripts.{argv[0]}")
+    command = importlib.import_module(f"trl_latro.cli.{argv[0]}")
     try:
         command.main(argv[1:])
     except (FileNotFoundError, FloatingPointError, OutputDirError, ValueError) as error:

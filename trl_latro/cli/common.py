@@ -4,15 +4,18 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TrainingArguments
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from trl import ModelConfig
 
-from ..checkpoints import check_writable, list_checkpoints, remove_checkpoint, resolve_checkpoint
-from ..hub import make_repository
+from ..durability.checkpoints import check_writable, list_checkpoints, remove_checkpoint, resolve_checkpoint
+from ..durability.hub import PushError, make_repository, saying_how_to_push_again
 from .task_arguments import TaskArguments
 
 
@@ -167,3 +170,16 @@ def prepare(
         **(training_args.model_init_kwargs or {}),
     }
     return checkpoint, tokenizer
+
+
+@contextmanager
+def last_push(trainer: Trainer) -> Iterator[None]:
+    """
+    For the push of a training that is done and saved. If it fails, the program ends with exit status 1 and says what
+    failed and how to push again.
+    """
+    try:
+        with saying_how_to_push_again(trainer):
+            yield
+    except PushError as error:
+        sys.exit(f"The training is done and saved in {trainer.args.output_dir}, but {error.failure}")

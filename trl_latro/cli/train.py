@@ -8,14 +8,13 @@ from typing import Any
 
 from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
 
-from ..checkpoints import say_failed_write
+from ..durability.checkpoints import say_failed_write
+from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
-from ..planning.budget import budget
-from ..preemption import SaveOnSigterm
 from ..tasks.sources import HubSource
-from .common import AnyMachine, TrainArguments, check_model, prepare
-from .hub import last_push
+from .budget import budget
+from .common import AnyMachine, TrainArguments, check_model, last_push, prepare
 
 
 @dataclass
@@ -120,6 +119,6 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
     parser.set_defaults_with_config(**defaults)
     task_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
     if task_args.task is not None:
-        defaults = {"answer_template": task_args.get_task().answer_template, **defaults}
+        defaults = {"answer_template": task_args.get_task().answer_template.text, **defaults}
     task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config(argv)
     train(task_args, training_args, model_args)

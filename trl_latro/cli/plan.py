@@ -11,16 +11,16 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedConfig
 from trl import ModelConfig, TrlParser
 
+from ..answer_template import AnswerTemplate
 from ..checks import check_batch_of_prompts
-from ..evaluation.evaluator import find_max_positions
-from ..evaluation.generation import tokenize_prompts
 from ..latro_config import LaTROConfig
-from ..planning.budget import budget, count_samples
 from ..planning.memory import Machine, Memory, Rows, estimate_memory
 from ..planning.skeleton import build_skeleton, is_quantized, load_config
 from ..planning.zero import Zero, read_zero
-from ..tasks import Task
+from ..prompts import find_max_positions, tokenize_prompts
 from ..tasks.sources import HubSource
+from ..tasks.task import Task
+from .budget import budget, count_samples
 from .common import TrainArguments
 from .train import check_arguments
 
@@ -139,7 +139,8 @@ def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> t
         prompt = args.max_prompt_length or ASSUMED_PROMPT
         source = "--max_prompt_length" if args.max_prompt_length else "assumed, see --max_prompt_length"
         return Rows(prompt, args.max_completion_length, ASSUMED_ANSWER), source
-    texts = [args.answer_separator + args.answer_template.replace("{answer}", text) for text in dataset["answer"]]
+    template = AnswerTemplate(args.answer_template)
+    texts = [args.answer_separator + template.fill(answer) for answer in dataset["answer"]]
     answer = 1 + max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])  # and the end token
     if args.max_prompt_length:
         return Rows(args.max_prompt_length, args.max_completion_length, answer), "--max_prompt_length"

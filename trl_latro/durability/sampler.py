@@ -11,6 +11,18 @@ class EpochSampler(RepeatSampler):
     the first once more. The `Trainer` calls `set_epoch` before each epoch, resumed or not.
     """
 
+    @classmethod
+    def like(cls, sampler: RepeatSampler) -> "EpochSampler":
+        """With the settings of another sampler."""
+        return cls(
+            data_source=sampler.data_source,
+            mini_repeat_count=sampler.mini_repeat_count,
+            batch_size=sampler.batch_size,
+            repeat_count=sampler.repeat_count,
+            shuffle=sampler.shuffle,
+            seed=sampler.seed,
+        )
+
     def set_epoch(self, epoch: int) -> None:
         if self.shuffle and self.seed is not None:
             self.generator.manual_seed(self.seed + epoch)
