@@ -130,7 +130,7 @@ def check_batch_of_prompts(rows: int, prompts: int) -> None:
         )
 
 
-def check_room(
+def check_lengths(
     prompts: Sequence[Any],
     prompt_lengths: Sequence[int],
     answer_lengths: Sequence[int],
@@ -162,7 +162,7 @@ def check_room(
 
 
 def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., None]) -> None:
-    """Call [`check_room`] through `check` for all rows; those of a stream are checked as they come."""
+    """Call [`check_lengths`] through `check` for all rows; those of a stream are checked as they come."""
     for name, dataset in named_datasets(train_dataset, eval_dataset).items():
         if isinstance(dataset, Dataset):
             rows = dataset.select_columns(["prompt", "answer"])

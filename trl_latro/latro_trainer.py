@@ -2,7 +2,6 @@
 
 import logging
 import math
-import textwrap
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -21,7 +20,7 @@ from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from . import checks, objective, shared_prompt
+from . import checks, objective, samples, shared_prompt
 from .answer_template import AnswerTemplate
 from .durability.trainer import DurableTrainer
 from .end_of_turn import find_end_of_turn
@@ -29,23 +28,14 @@ from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
 from .micro_batches import form_micro_batches
 from .nonfinite import NonfiniteGuard
-from .packing import encode_answer, pack_rows, trim_padding
+from .packing import encode_answer, pack_rows, split_rows, trim_padding
+from .paper import PAPER
 from .prompts import find_max_positions
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
 from .rollout.transformers_engine import TransformersEngine
 from .rollout.vllm_engine import VLLMEngine
-from .samples import (
-    Rollout,
-    SampleColumns,
-    ScoredSamples,
-    accuracy_metrics,
-    check_groups,
-    clip_ratios,
-    completion_rows,
-    length_metrics,
-    reward_metrics,
-)
+from .samples import Rollout, SampleColumns, ScoredSamples
 from .truncation import Truncator
 
 
@@ -118,18 +108,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     _tag_names = ["trl", "latro"]
     _name = "LaTRO"
-    _paper = {
-        "title": "Language Models are Hidden Reasoners: Unlocking Latent Reasoning Capabilities via Self-Rewarding",
-        "id": "2411.04282",
-        # docstyle-ignore
-        "citation": textwrap.dedent("""\
-            @article{chen2024language,
-                title        = {{Language Models are Hidden Reasoners: Unlocking Latent Reasoning Capabilities via Self-Rewarding}},
-                author       = {Haolin Chen and Yihao Feng and Zuxin Liu and Weiran Yao and Akshara Prabhakar and Shelby Heinecke and Ricky Ho and Phil Mui and Silvio Savarese and Caiming Xiong and Huan Wang},
-                year         = 2024,
-                journal      = {arXiv preprint arXiv:2411.04282}
-            }"""),
-    }
+    _paper = PAPER
 
     args: LaTROConfig
     # The parent's, whose types are not declared there
@@ -159,12 +138,10 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if args is None:
             args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
         if processing_class is None:
+            revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
+            sides = {"truncation_side": "left", "padding_side": "left"}
             processing_class = AutoProcessor.from_pretrained(
-                model_name,
-                revision=(args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None,
-                truncation_side="left",
-                padding_side="left",
-                trust_remote_code=args.trust_remote_code,
+                model_name, revision=revision, trust_remote_code=args.trust_remote_code, **sides
             )
         checks.check_before_loading(args, processing_class, train_dataset, eval_dataset)
         super().__init__(
@@ -196,16 +173,16 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self.add_callback(self._guard)
 
         checks.check_dropout(self.model.config, args.disable_dropout)
-        checks.check_rows_fit(train_dataset, eval_dataset, self._check_room)
+        checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
-    def _check_room(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
+    def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
         prompt_ids, _, _ = self._tokenize_prompts(prompt)
         answers = [self.args.answer_separator + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
         prompt_lengths = [len(ids) for ids in prompt_ids]
         answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
         limits = (self.max_completion_length, self.max_positions)
-        checks.check_room(prompt, prompt_lengths, answer_lengths, *limits, where, first_row)
+        checks.check_lengths(prompt, prompt_lengths, answer_lengths, *limits, where, first_row)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -226,22 +203,19 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         """K, the samples of a prompt."""
         return self.num_generations if self.model.training else self.num_generations_eval
 
-    def _enable_shared_prompts(self) -> bool:
-        reason = shared_prompt.why_not_shared(self.accelerator.unwrap_model(self.model))
-        if reason is not None:
-            if self.accelerator.is_main_process:
-                logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
-            return False
-        shared_prompt.enable_shared_prompts(self._policy)
-        if self.ref_model is not None:
-            shared_prompt.enable_shared_prompts(self.accelerator.unwrap_model(self.ref_model))
-        return True
-
     @property
-    def _policy(self) -> PreTrainedModel:
-        """The model without adapters around it."""
-        model = self.accelerator.unwrap_model(self.model)
-        return model.get_base_model() if isinstance(model, PeftModel) else model
+    def _models(self) -> list[PreTrainedModel | PeftModel]:
+        """The policy, and the reference model where it is a model of its own."""
+        return [self.accelerator.unwrap_model(model) for model in (self.model, self.ref_model) if model is not None]
+
+    def _enable_shared_prompts(self) -> bool:
+        reason = shared_prompt.why_not_shared(self._models[0])
+        if reason is None:
+            for model in self._models:
+                shared_prompt.enable_shared_prompts(model)
+        elif self.accelerator.is_main_process:
+            logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
+        return reason is None
 
     # ---- roll out ----
 
@@ -266,7 +240,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         # Continuous batching chooses its paged attention by the name of the model's
         paged = self._shares_prompts and self.use_transformers_continuous_batching
         with (
-            shared_prompt.disabled_shared_prompts(self._policy) if paged else nullcontext(),
+            shared_prompt.disabled_shared_prompts(self._models[0]) if paged else nullcontext(),
             profiling_context(self, "transformers.generate"),
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -289,8 +263,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     def _roll_out(self, prompts: list, answers: list[str]) -> tuple[list[list[int]], list[Completion]]:
         """Tokens of the prompts, and a completion for each. In evaluation completions go on to their answer."""
         if self._shares_prompts:
-            for model in (self.model, self.ref_model or self.model):
-                shared_prompt.check_attention(self.accelerator.unwrap_model(model))
+            for model in self._models:
+                shared_prompt.check_attention(model)
         prompt_ids, _, _ = self._tokenize_prompts(prompts)
         answer_budget = self._answer_budget(prompt_ids, answers) if self._mode == "eval" else 0
         return prompt_ids, self.engine.roll_out(prompt_ids, self._group_size, answer_budget)
@@ -315,18 +289,13 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         )
         inputs = super()._prepare_inputs(generation_batch)
         if is_new:
-            # Micro-batches between which no step can be
-            together = math.gcd(args.steps_per_generation, args.gradient_accumulation_steps)
-            self._buffered_inputs = [
-                batch
-                for start in range(0, args.steps_per_generation, together)
-                for batch in form_micro_batches(
-                    self._buffered_inputs[start : start + together],
-                    by_prompt=self._shares_prompts,
-                    prompts_whole=self._scores_in_loss
-                    and args.per_device_train_batch_size % self.num_generations != 0,
-                )
-            ]
+            self._buffered_inputs = form_micro_batches(
+                self._buffered_inputs,
+                # Between these there can be no step
+                together=math.gcd(args.steps_per_generation, args.gradient_accumulation_steps),
+                by_prompt=self._shares_prompts,
+                deal=self._scores_in_loss and args.per_device_train_batch_size % self.num_generations != 0,
+            )
             inputs = self._buffered_inputs[self._step % args.steps_per_generation]
         return inputs
 
@@ -342,8 +311,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         checks.check_columns(list(inputs[0]), f"{mode}_dataset")
         prompts, answers = ([example[name] for example in inputs] for name in ("prompt", "answer"))
         checks.check_rows(prompts, answers, self._tokenizer, f"A row of `{mode}_dataset`")
-        if isinstance(self.train_dataset if mode == "train" else self.eval_dataset, IterableDataset):
-            self._check_room(prompts, answers, where=f"A row of `{mode}_dataset`")
+        self._check_lengths(prompts, answers, where=f"A row of `{mode}_dataset`")
 
         prompt_ids, completions = self._roll_out(prompts, answers)
         batch = self._pack(prompts, answers, prompt_ids, completions)
@@ -351,7 +319,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         texts = self._tokenizer.batch_decode([one.ids for one in completions], skip_special_tokens=True)
         grades = self._grade(inputs, texts, completions) if mode == "eval" else [None] * len(inputs)
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
-        self._rollouts[mode] = Rollout(gather_object(completion_rows(prompts, answers, texts, rationales, grades)))
+        self._rollouts[mode] = Rollout(
+            gather_object(samples.completion_rows(prompts, answers, texts, rationales, grades))
+        )
 
         to_score = {
             "finished": torch.tensor([float(one.rationale.finished) for one in completions], device=device),
@@ -375,17 +345,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         end_of_turn_id = self._tokenizer.eos_token_id
         if is_conversational({"prompt": prompts[0]}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
-        rationales = [completion.rationale for completion in completions]
-        answer_ids = [
-            encode_answer(
-                rationale.ids,
-                rationale.lead + self.answer_template.fill(answer),
-                self.truncator.decode,
-                end_of_turn_id,
-            )
-            for rationale, answer in zip(rationales, answers, strict=True)
-        ]
-        rationale_ids = [rationale.ids for rationale in rationales]
+        rationale_ids, answer_ids = [], []
+        for (_, _, rationale, _), answer in zip(completions, answers, strict=True):
+            text = rationale.lead + self.answer_template.fill(answer)
+            rationale_ids.append(rationale.ids)
+            answer_ids.append(encode_answer(rationale.ids, text, self.truncator.decode, end_of_turn_id))
         batch = pack_rows(prompt_ids, rationale_ids, answer_ids, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
@@ -404,7 +368,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             of_all = of_all[: len(loader.dataset) * self._group_size - self._num_graded]
         self._num_graded += len(of_all)
         # One value per sample or group, so that their mean is that over all of them
-        for name, values in accuracy_metrics(of_all, self._group_size).items():
+        for name, values in samples.accuracy_metrics(of_all, self._group_size).items():
             self._metrics["eval"][name].extend(values)
         return grades
 
@@ -427,18 +391,15 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     def _score(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Log-prob of each rationale and answer token `(B, L)`, in forwards of at most the per-device batch size."""
-        args = self.args
-        batch_size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
-        num_rows, length = batch["input_ids"].shape
+        train_size, eval_size = self.args.per_device_train_batch_size, self.args.per_device_eval_batch_size
+        size = train_size if self.model.training else eval_size
         # Rows of equal length have no padding; those of one prompt stand together already
-        lengths = batch["attention_mask"].sum(1)
-        order = torch.arange(num_rows, device=lengths.device) if self._shares_prompts else lengths.argsort()
-        logps = []
-        for of_forward in order.split(batch_size):
-            rows = trim_padding({name: tensor[of_forward] for name, tensor in batch.items()}, self.pad_to_multiple_of)
-            chunk, _, _ = self._per_token_logps(model, rows)
-            logps.append(F.pad(chunk, (0, length - chunk.size(1))))
-        return torch.cat(logps)[order.argsort()]
+        forwards = split_rows(batch, size, by_length=not self._shares_prompts, multiple=self.pad_to_multiple_of)
+        logps = batch["input_ids"].new_zeros(batch["input_ids"].shape, dtype=torch.float32)  # (B, L)
+        for rows, of_rows in forwards:
+            chunk, _, _ = self._per_token_logps(model, of_rows)
+            logps[rows, : chunk.size(1)] = chunk.float()
+        return logps
 
     def _reference_logps(self, batch: dict[str, Tensor]) -> Tensor:
         """Log-probs under the frozen initial model, `(B, L)`; with PEFT the adapter is switched off."""
@@ -497,7 +458,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         # Gathered, because the rationales of a prompt can be spread over processes
         rows, columns = gather(batch["rows"]), SampleColumns(*gather(torch.stack(own, dim=1)).unbind(1))  # (N,) each
-        check_groups(rows, self._group_size, mode)
+        samples.check_groups(rows, self._group_size, mode)
         finite = torch.stack([columns.values, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
         if not finite.all():  # the same on all processes
             self._guard.report("A reward", self._rollouts[mode].prompts(rows[~finite]), self.args, self.state)
@@ -517,14 +478,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         first = self.accelerator.process_index * len(old_logps)
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
-        advantages, row_weights = (
-            column[first : first + len(old_logps)] * counts for column in (credit.advantages, credit.row_weights)
-        )
-        return {
-            "old_logps": old_logps,
-            "advantages": advantages,
-            "answer_weights": answer_weights * row_weights[:, None],
-        }
+        _, advantages, row_weights = (column[first : first + len(old_logps)] * counts for column in credit)
+        answer_weights = answer_weights * row_weights[:, None]
+        return {"old_logps": old_logps, "advantages": advantages, "answer_weights": answer_weights}
 
     # ---- loss ----
 
@@ -602,9 +558,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             tokens = (columns.prompt_lengths + columns.sampled_lengths).long().sum()
             self.state.num_input_tokens_seen += int(tokens)
         metrics["num_tokens"] = [self.state.num_input_tokens_seen]
-        for name, value in (
-            length_metrics(columns) | reward_metrics(columns, credit, self._group_size, self.beta)
-        ).items():
+        found = samples.length_metrics(columns) | samples.reward_metrics(columns, credit, self._group_size, self.beta)
+        for name, value in found.items():
             metrics[name].append(value)
 
         # The parent prints the table and sends it to the trackers
@@ -627,14 +582,18 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     ) -> None:
         """Metrics of one forward, averaged over processes. On-policy `latro/policy_loss` is near 0 by construction."""
         ratio = (rationale_logps - batch["old_logps"]).exp()  # (B,)
-        low, high = clip_ratios(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
-        means = self.accelerator.reduce(torch.stack([rationale_loss, answer_loss, low, high]), reduction="mean")
-        names = ("latro/policy_loss", "latro/answer_loss", "clip_ratio/low_mean", "clip_ratio/high_mean")
-        for name, value in zip(names, means.tolist(), strict=True):
+        low, high = samples.clip_ratios(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
+        means = {
+            "latro/policy_loss": rationale_loss,
+            "latro/answer_loss": answer_loss,
+            "clip_ratio/low_mean": low,
+            "clip_ratio/high_mean": high,
+            "clip_ratio/region_mean": low + high,
+        }
+        of_all = self.accelerator.reduce(torch.stack(list(means.values())), reduction="mean")
+        for name, value in zip(means, of_all.tolist(), strict=True):
             self._metrics[mode][name].append(value)
-        self._metrics[mode]["clip_ratio/region_mean"].append((means[2] + means[3]).item())
-
-        rationale_mask = batch["rationale_mask"]
-        sums = torch.stack([(entropies * rationale_mask).sum(), rationale_mask.sum().float()])
+        mask = batch["rationale_mask"]
+        sums = torch.stack([(entropies * mask).sum(), mask.sum().float()])
         entropy, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
         self._metrics[mode]["entropy"].append(entropy / max(tokens, 1.0))

@@ -9,31 +9,37 @@ from trl.trainer.utils import split_tensor_dict
 
 
 def form_micro_batches(
-    batches: list[dict[str, Tensor]], by_prompt: bool, prompts_whole: bool
+    batches: list[dict[str, Tensor]], together: int, by_prompt: bool, deal: bool
 ) -> list[dict[str, Tensor]]:
     """
-    Other micro-batches of the same rows.
+    Other micro-batches of the same rows, as many and of the same sizes.
 
     Args:
         batches (`list[dict[str, torch.Tensor]]`):
-            Micro-batches of this process between which there is no step, with `rows` and `attention_mask`.
+            Micro-batches of this process, with `rows` and `attention_mask`.
+        together (`int`):
+            Micro-batches that may exchange rows: so many following ones, between which there is no step.
         by_prompt (`bool`):
             Whether a forward gets samples of one prompt, which share it, or of equal lengths, which need no padding.
-        prompts_whole (`bool`):
-            Whether all processes together get all samples of a prompt in one forward. They are on one process when they
-            have been drawn, and are dealt out over all of them.
-
-    Returns:
-        `list[dict[str, torch.Tensor]]`: as many micro-batches, of the same sizes.
+        deal (`bool`):
+            Whether to deal the samples of a prompt out over all processes, so that they are in one forward together. They
+            are on one process when they have been drawn.
     """
-    rows = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-    key = rows["rows"] if by_prompt else rows["attention_mask"].sum(1)
-    order = key.argsort()
-    rows = {name: tensor[order] for name, tensor in rows.items()}
-    if prompts_whole:
-        state, size = PartialState(), len(batches[0]["rows"])
-        rows = gather(pad_across_processes(rows, dim=1))  # (N, L)
-        first, together = state.process_index * size, state.num_processes * size
-        mine = [slice(start + first, start + first + size) for start in range(0, len(rows["rows"]), together)]
-        rows = {name: torch.cat([tensor[part] for part in mine]) for name, tensor in rows.items()}
-    return split_tensor_dict(rows, len(batches))
+    formed = []
+    for start in range(0, len(batches), together):
+        parts = batches[start : start + together]
+        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        key = rows["rows"] if by_prompt else rows["attention_mask"].sum(1)
+        order = key.argsort()
+        rows = {name: tensor[order] for name, tensor in rows.items()}
+        formed += split_tensor_dict(_deal_out(rows, len(parts)) if deal else rows, len(parts))
+    return formed
+
+
+def _deal_out(rows: dict[str, Tensor], num_forwards: int) -> dict[str, Tensor]:
+    """Rows of this process, such that each forward of all processes has rows that follow each other."""
+    state, size = PartialState(), len(rows["rows"]) // num_forwards
+    rows = gather(pad_across_processes(rows, dim=1))  # (N, L)
+    first, together = state.process_index * size, state.num_processes * size
+    mine = [slice(start + first, start + first + size) for start in range(0, len(rows["rows"]), together)]
+    return {name: torch.cat([tensor[part] for part in mine]) for name, tensor in rows.items()}

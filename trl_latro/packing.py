@@ -130,5 +130,31 @@ def trim_padding(batch: dict[str, Tensor], pad_to_multiple_of: int | None = None
     return {name: tensor[:, :width] if tensor.dim() == 2 else tensor for name, tensor in batch.items()}
 
 
+def split_rows(
+    batch: dict[str, Tensor], size: int, by_length: bool, multiple: int | None = None
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """
+    Split a batch into forwards.
+
+    Args:
+        batch (`dict[str, torch.Tensor]`):
+            `attention_mask` and other tensors of [`pack_rows`], `(B, L)`.
+        size (`int`):
+            Rows of a forward, at most.
+        by_length (`bool`):
+            Whether to put rows of similar lengths together, or to keep their order.
+        multiple (`int`, *optional*):
+            Round the width of a forward up to a multiple of this.
+
+    Yields:
+        `tuple[torch.Tensor, dict[str, torch.Tensor]]`: positions of the rows in the batch, and the rows without the
+        columns that are padding in all of them.
+    """
+    lengths = batch["attention_mask"].sum(1)  # (B,)
+    order = lengths.argsort() if by_length else torch.arange(len(lengths), device=lengths.device)
+    for rows in order.split(size):
+        yield rows, trim_padding({name: tensor[rows] for name, tensor in batch.items()}, multiple)
+
+
 def _round_up(width: int, multiple: int | None) -> int:
     return width if multiple is None else -(-width // multiple) * multiple

@@ -256,9 +256,13 @@ def why_not_shared(model: PreTrainedModel | PeftModel) -> str | None:
     return why_unknown(model)
 
 
-def enable_shared_prompts(model: PreTrainedModel) -> None:
+def _without_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def enable_shared_prompts(model: PreTrainedModel | PeftModel) -> None:
     """Let a known model take the sequences of [`share_prompts`] too."""
-    model.set_attn_implementation(_ATTENTION)
+    _without_adapter(model).set_attn_implementation(_ATTENTION)
 
 
 def check_attention(model: PreTrainedModel | PeftModel) -> None:
@@ -276,10 +280,10 @@ def check_attention(model: PreTrainedModel | PeftModel) -> None:
 
 
 @contextmanager
-def disabled_shared_prompts(model: PreTrainedModel) -> Iterator[None]:
+def disabled_shared_prompts(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Within, the model has the attention again that transformers knows by its name."""
-    model.set_attn_implementation("sdpa")
+    _without_adapter(model).set_attn_implementation("sdpa")
     try:
         yield
     finally:
-        model.set_attn_implementation(_ATTENTION)
+        enable_shared_prompts(model)
