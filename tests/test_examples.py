@@ -7,14 +7,14 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, TrainerState
+from transformers import AutoModelForCausalLM
 from trl import ModelConfig
 
+from gsm8k_run import GSM8K_ROWS, arguments, last_state, write_rows
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
 from trl_latro.cli.common import TrainArguments, find_checkpoint
@@ -27,10 +27,6 @@ CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
 LORA_CONFIG = EXAMPLES / "configs" / "gsm8k_llama-3.1-8b_lora.yaml"
 PAPER_CONFIGS = [config for config in CONFIGS if config != LORA_CONFIG]
 
-GSM8K_ROWS = [
-    {"question": f"Ann has {n} apples and buys {n} more. How many has she?", "answer": f"{n}+{n}.\n#### {2 * n}"}
-    for n in range(8)
-]
 ARC_ROWS = [
     {
         "question": f"Which is number {n}?",
@@ -39,32 +35,6 @@ ARC_ROWS = [
     }
     for n in range(8)
 ]
-
-
-def write_rows(folder: Path, rows: list[dict[str, Any]]) -> str:
-    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(folder)
-
-
-def arguments(tmp_path: Path, model: str, *more: str) -> list[str]:
-    """A run of two updates, with a checkpoint after each."""
-    args = {
-        "model_name_or_path": model,
-        "dataset_path": str(tmp_path),
-        "output_dir": str(tmp_path / "run"),
-        "validation_size": 2,
-        "num_generations": 2,
-        "per_device_train_batch_size": 2,
-        "per_device_eval_batch_size": 2,
-        "gradient_accumulation_steps": 2,
-        "max_completion_length": 8,
-        "max_steps": 2,
-        "save_steps": 1,
-        "logging_steps": 1,
-        "learning_rate": 1e-3,
-        "report_to": "none",
-    }
-    return [text for name, value in args.items() for text in (f"--{name}", str(value))] + list(more)
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, script: str, args: list[str]) -> None:
@@ -76,11 +46,6 @@ def run_here(monkeypatch: pytest.MonkeyPatch, script: str, args: list[str]) -> N
 def parse(*args: str) -> tuple[TrainArguments, LaTROConfig, ModelConfig]:
     task_args, training_args, model_args = make_parser().parse_args_and_config(list(args))
     return task_args, training_args, model_args
-
-
-def last_state(output_dir: Path) -> TrainerState:
-    last = max(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return TrainerState.load_from_json(last / "trainer_state.json")
 
 
 def test_gsm8k_trains_saves_refuses_to_overwrite_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

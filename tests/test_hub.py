@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 
 from cli_worker import Outcome, Run, run_all
+from gsm8k_run import GSM8K_ROWS, arguments, last_state, write_rows
 from hub_server import TOKEN, Hub, serve
-from test_examples import GSM8K_ROWS, arguments, last_state, write_rows
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
 from trl_latro.cli.train import make_parser
@@ -41,7 +41,7 @@ class Pushed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
-    """Runs of two updates, each pushed to the repository of its name."""
+    """Runs of two steps, each pushed to the repository of its name."""
     folder = tmp_path_factory.mktemp("pushes")
     model = save_model(byte_level_tokenizer(num_merges=60, chat=True), folder / "model")
     write_rows(folder, GSM8K_ROWS)
@@ -224,7 +224,7 @@ def test_in_python_a_push_that_fails_loses_nothing_and_says_how_to_push_again(pu
 
     *_, sentence, command = output.strip().splitlines()
     assert sentence.startswith(
-        f"trl_latro.hub.PushError: What was saved in {here} is still there, but the push to {repo_id} failed: "
+        f"trl_latro.durability.hub.PushError: What was saved in {here} is still there, but the push to {repo_id} failed: "
     )
     assert "The above exception was the direct cause of the following exception" in output
     failure = pushed.hub.failures.pop(repo_id)
@@ -274,7 +274,7 @@ def test_the_last_or_every_checkpoint_is_pushed_with_what_a_resumed_training_nee
             assert TrainerState.load_from_json(there / checkpoint / "trainer_state.json").global_step == int(
                 copy.name.split("-")[1]
             )
-        # The samples for the updates to come, as token ids: on the Hub they are in the checkpoints alone
+        # The samples for the steps to come, as token ids: on the Hub they are in the checkpoints alone
         state = torch.load(there / sorted(checkpoints)[0] / "process_state_0.pth", weights_only=True)
         assert sum(len(batch["input_ids"]) for batch in state["buffered_inputs"]) == 16
         assert {path.parent.name for path in there.rglob("process_state_*")} == checkpoints
@@ -285,7 +285,7 @@ def test_the_last_or_every_checkpoint_is_pushed_with_what_a_resumed_training_nee
 def test_the_token_is_nowhere_in_what_was_logged_saved_and_pushed(pushed: Pushed) -> None:
     files = [path for path in pushed.folder.rglob("*") if path.is_file()]
     assert {"training_args.bin", "full.log", "README.md"} <= {path.name for path in files}
-    # In Python it was an argument, whose place the arguments show in what was printed and in what trackers record
+    # In Python it was an argument, for which a placeholder stands in what was printed and in what trackers record
     assert "hub_token=<HUB_TOKEN>" in pushed.outcomes["python-full"].output
     recorded = [path for path in files if b"<HUB_TOKEN>" in path.read_bytes()]
     assert {".wandb", ".db"} <= {path.suffix for path in recorded}

@@ -16,7 +16,7 @@ import wandb
 
 import tiny
 from given import cpu_config
-from test_examples import GSM8K_ROWS, arguments, write_rows
+from gsm8k_run import GSM8K_ROWS, arguments, write_rows
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.durability.trackers import RUN_ID_FILE, TrackerRun
 
@@ -162,9 +162,9 @@ def trackio_entries(folder: Path) -> list[tuple[str, str, dict[str, Any]]]:
     return [(run_id, name, json.loads(metrics)) for run_id, name, metrics in entries]
 
 
-def tables_of(rows: list[list[dict[str, Any]]], update: int) -> None:
-    """The first table after an update has that update's four samples, those after the evaluation its samples too."""
-    assert {row["step"] for table in rows for row in table} == {update}
+def check_tables(rows: list[list[dict[str, Any]]], step: int) -> None:
+    """The first table after a step has that step's four samples, those after the evaluation its samples too."""
+    assert {row["step"] for table in rows for row in table} == {step}
     assert len(rows[0]) == 4 and {row["correct"] for row in rows[0]} == {""}
     assert {"yes", "no"} & {row["correct"] for row in rows[-1]}
     assert all(row["answer_logp"] < 0 and row["prompt"] and row["answer"] for row in rows[0])
@@ -192,7 +192,7 @@ def test_two_ranks_and_a_resumed_training_are_one_run_with_scalars_and_tables_by
     ]
 
     runs: list[Path] = []
-    for update, more in ((1, ["--max_steps", "1"]), (2, ["--resume_from_checkpoint", "last"])):
+    for step, more in ((1, ["--max_steps", "1"]), (2, ["--resume_from_checkpoint", "last"])):
         done = subprocess.run(
             [*launch, "train", "--task", "gsm8k", *args, *more], env=env, capture_output=True, text=True, timeout=600
         )
@@ -206,9 +206,9 @@ def test_two_ranks_and_a_resumed_training_are_one_run_with_scalars_and_tables_by
         runs += new
         assert runs[-1].name.split("-")[-1] == (tmp_path / "run" / RUN_ID_FILE).read_text()
         history = wandb_history(runs[-1])
-        assert steps_of("train/loss", history) == steps_of("train/latro/answer_logp", history) == [update]
-        assert steps_of("eval/accuracy", history) == [update]
-        tables_of(wandb_tables(runs[-1]), update)
+        assert steps_of("train/loss", history) == steps_of("train/latro/answer_logp", history) == [step]
+        assert steps_of("eval/accuracy", history) == [step]
+        check_tables(wandb_tables(runs[-1]), step)
 
     # trackio: one run, which all of it was told
     entries = trackio_entries(tmp_path)
@@ -217,8 +217,8 @@ def test_two_ranks_and_a_resumed_training_are_one_run_with_scalars_and_tables_by
     history = [metrics for _, _, metrics in entries]
     assert steps_of("train/loss", history) == steps_of("eval/accuracy", history) == [1, 2]
     completions = [entry["completions"]["_value"] for entry in history if "completions" in entry]
-    for update in (1, 2):
-        tables_of([table for table in completions if table[0]["step"] == update], update)
+    for step in (1, 2):
+        check_tables([table for table in completions if table[0]["step"] == step], step)
 
     secrets = [secret.encode() for secret in SECRETS.values()]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
