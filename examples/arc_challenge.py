@@ -5,7 +5,8 @@ LaTRO on ARC-Challenge (`--help` lists all arguments).
 
 On 8 GPUs, with the settings of the paper:
 
-    deepspeed examples/arc_challenge.py --config examples/configs/arc_challenge_llama-3.1-8b.yaml
+    deepspeed examples/arc_challenge.py --config examples/configs/arc_challenge.yaml \\
+        --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-arc-challenge
 """
 
 from trl_latro.cli.train import main

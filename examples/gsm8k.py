@@ -5,11 +5,13 @@ LaTRO on GSM8K (`--help` lists all arguments).
 
 On 8 GPUs, with the settings of the paper:
 
-    deepspeed examples/gsm8k.py --config examples/configs/gsm8k_llama-3.1-8b.yaml
+    deepspeed examples/gsm8k.py --config examples/configs/gsm8k.yaml \\
+        --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-gsm8k
 
 On one GPU, with LoRA:
 
-    python examples/gsm8k.py --config examples/configs/gsm8k_llama-3.1-8b_lora.yaml
+    python examples/gsm8k.py --config examples/configs/gsm8k_lora.yaml \\
+        --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-gsm8k-lora
 """
 
 from trl_latro.cli.train import main

@@ -3,6 +3,7 @@
 
 import json
 import logging
+import re
 import runpy
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from trl_latro.cli.train import make_parser
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
-LORA_CONFIG = EXAMPLES / "configs" / "gsm8k_llama-3.1-8b_lora.yaml"
+LORA_CONFIG = EXAMPLES / "configs" / "gsm8k_lora.yaml"
 PAPER_CONFIGS = [config for config in CONFIGS if config != LORA_CONFIG]
 
 ARC_ROWS = [
@@ -169,14 +170,30 @@ def test_without_gpu_the_defaults_are_those_of_a_cpu(tmp_path: Path, caplog: pyt
     assert training_args.bf16 is True
 
 
-def test_there_is_a_config_for_every_task_and_model_of_the_paper() -> None:
-    models = {
-        "phi-3.5-mini": "microsoft/Phi-3.5-mini-instruct",
-        "mistral-7b": "mistralai/Mistral-7B-Instruct-v0.3",
-        "llama-3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",
-    }
-    found = {config.stem: yaml.safe_load(config.read_text())["model_name_or_path"] for config in PAPER_CONFIGS}
-    assert found == {f"{task}_{short}": name for task in ("gsm8k", "arc_challenge") for short, name in models.items()}
+def test_there_is_a_config_for_every_task_of_the_paper_which_names_its_models() -> None:
+    models = [
+        "microsoft/Phi-3.5-mini-instruct",
+        "mistralai/Mistral-7B-Instruct-v0.3",
+        "meta-llama/Llama-3.1-8B-Instruct",
+    ]
+    assert [config.stem for config in PAPER_CONFIGS] == ["arc_challenge", "gsm8k"]
+    for config in PAPER_CONFIGS:
+        named = re.findall(r"^#     (\S+/\S+)  +\S", config.read_text(), re.MULTILINE)
+        assert named == models  # each with what it needs of its own
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_the_command_line_chooses_the_model(config: Path) -> None:
+    """The command in a config's header."""
+    settings = yaml.safe_load(config.read_text())
+    assert not {"model_name_or_path", "output_dir"} & settings.keys()
+    script = "arc_challenge.py" if config.stem == "arc_challenge" else "gsm8k.py"
+    command = re.search(rf"examples/{script} (--config .*)", re.sub(r" \\\n# +", " ", config.read_text()))
+    assert command is not None
+    _, args, model_args = parse(*command[1].split(), "--deepspeed", "")
+    assert model_args.model_name_or_path == "meta-llama/Llama-3.1-8B-Instruct"
+    assert args.output_dir.startswith("llama-3.1-8b-latro-")
+    assert command[0] in re.sub(r" \\\\\n +", " ", (EXAMPLES / script).read_text())
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)

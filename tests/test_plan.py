@@ -50,7 +50,7 @@ def write_questions(folder: Path) -> str:
 
 def test_a_plan_without_data(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
-    config = str(ROOT / "examples" / "configs" / "gsm8k_llama-3.1-8b.yaml")
+    config = str(ROOT / "examples" / "configs" / "gsm8k.yaml")
     main(
         [
             *("--config", config, "--deepspeed", ZERO3, "--model_name_or_path", model),
