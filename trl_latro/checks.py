@@ -120,7 +120,7 @@ def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreT
 def check_batch_of_prompts(rows: int, prompts: int) -> None:
     """
     Raises:
-        `ValueError`: fewer rows than one generation batch takes prompts. TRL would drop them and train for 0 updates.
+        `ValueError`: fewer rows than one generation batch takes prompts. TRL would drop them and train for 0 steps.
     """
     if rows < prompts:
         raise ValueError(
@@ -143,7 +143,7 @@ def check_lengths(
     Check that prompt, longest rationale and answer fit into the model; lengths in tokens.
 
     Raises:
-        `ValueError`: a prompt without tokens, or one that leaves no room for rationale and answer.
+        `ValueError`: a prompt without tokens, or one that leaves no positions for rationale and answer.
     """
     rows = zip(prompts, prompt_lengths, answer_lengths, strict=True)
     for row, (prompt, prompt_length, answer_length) in enumerate(rows, start=first_row):

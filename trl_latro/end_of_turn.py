@@ -14,19 +14,19 @@ def find_end_of_turn(
     """
     Token that ends the assistant's turn in the tokenizer's chat template.
 
-    It need not be the tokenizer's end token: Phi-3.5 ends its turns with `<|end|>`, but its `eos_token` is
+    It need not be the tokenizer's EOS token: Phi-3.5 ends its turns with `<|end|>`, but its `eos_token` is
     `<|endoftext|>`.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer with a chat template.
         eos_token_ids (`list[int]`):
-            All end tokens of the model.
+            All EOS tokens of the model.
         chat_template_kwargs (`dict[str, Any]`):
             Keyword arguments for the chat template.
 
     Returns:
-        `int`: the first end token that the template writes after an assistant message; the tokenizer's own end token
+        `int`: the first EOS token that the template writes after an assistant message; the tokenizer's own EOS token
         where the template writes none.
     """
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]

@@ -12,8 +12,8 @@ from transformers import (
 )
 
 
-# Classes that the tests have compared: tokens meet in attention only, know their places from `position_ids` only, and the
-# cache can be cut to some of its rows. A model's own code from the Hub is none of them.
+# Classes that the tests have compared: tokens meet in attention only, know their positions from `position_ids` only, and the
+# cache can be reduced to some of its rows. A model's own code from the Hub is none of them.
 MODEL_CLASSES = (LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 
 

@@ -208,10 +208,15 @@ class LaTROConfig(RLOOConfig):
                 "policy whose gradient is taken."
             )
         unchanged = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
+        settings = {
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            **generation_kwargs,
+        }
         changed = {
-            name: value
-            for name, default in unchanged.items()
-            if (value := generation_kwargs.get(name, self.__dict__[name])) not in (default, None)
+            name: settings[name] for name, default in unchanged.items() if settings[name] not in (default, None)
         }
         if changed:
             warnings.warn(

@@ -4,7 +4,7 @@ Rows `[prompt | rationale | answer | padding]`.
 
 The three parts are contiguous, so that one causal forward gives the log-probs of the rationale and of the answer, and
 every model numbers their positions right. Masks are made from lengths, never from `ids != pad`: the padding token may
-be an end token, and then stands in the row as a token too.
+be an EOS token, and then stands in the row as a token too.
 """
 
 from collections.abc import Iterator
@@ -117,11 +117,11 @@ def pack_rows(
 
 def trim_padding(batch: dict[str, Tensor], pad_to_multiple_of: int | None = None) -> dict[str, Tensor]:
     """
-    Cut the columns that are padding in every row: a micro-batch may be narrower than the batch that it comes from.
+    Trim the columns that are padding in every row: a micro-batch may be narrower than the batch that it comes from.
 
     Args:
         batch (`dict[str, Tensor]`):
-            `attention_mask` and other tensors of [`pack_rows`], or rows of them. Those of shape `(B, L)` are cut,
+            `attention_mask` and other tensors of [`pack_rows`], or rows of them. Those of shape `(B, L)` are trimmed,
             those of other shapes are passed on.
         pad_to_multiple_of (`int`, *optional*):
             Round the width up to a multiple of this.

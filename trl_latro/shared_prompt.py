@@ -39,11 +39,11 @@ class Part:
 
     Attributes:
         queries (`torch.Tensor` of shape `(N, Q)`), keys (`torch.Tensor` of shape `(N, K)`):
-            Places of the tokens in the sequence. Behind a shorter row stand any other tokens.
+            Indices of the tokens in the sequence. Behind a shorter row stand any other tokens.
         query_positions (`torch.Tensor` of shape `(N, Q)`), key_positions (`torch.Tensor` of shape `(N, K)`):
             Their positions in the row of the batch.
         mask (`torch.Tensor` of shape `(N, 1, Q, K)`, *optional*):
-            Which keys a query sees. If `None`, those up to its own place.
+            Which keys a query sees. If `None`, those up to its own position.
     """
 
     queries: Tensor
@@ -62,7 +62,7 @@ class SharedPromptLayout:
         parts (`list[Part]`):
             The prompts, and the segments by length.
         order (`torch.Tensor` of shape `(T,)`):
-            For each token of the sequence, its place among the queries of all parts.
+            For each token of the sequence, its position among the queries of all parts.
         longest (`int`):
             No row has more tokens.
     """
@@ -72,7 +72,7 @@ class SharedPromptLayout:
     longest: int
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "SharedPromptLayout":
-        """The same places in other tensors."""
+        """The same positions in other tensors."""
         parts = [
             replace(part, **{name: change(value) for name, value in vars(part).items() if value is not None})
             for part in self.parts
@@ -156,7 +156,7 @@ def _lay_out(
     lengths = torch.cat([prompt_lengths, segment_lengths])
     prompt_starts, segment_starts = (lengths.cumsum(0) - lengths).split([len(prompt_lengths), len(segment_lengths)])
     num_tokens = int(lengths.sum())
-    prompts, in_prompts = _places(prompt_starts, prompt_lengths, num_tokens)  # (G, P)
+    prompts, in_prompts = _indices(prompt_starts, prompt_lengths, num_tokens)  # (G, P)
     prompt_positions = torch.arange(prompts.size(1), device=lengths.device).expand_as(prompts)
     parts, are_there = [], []
     if prompts.size(1) > 0:
@@ -165,7 +165,7 @@ def _lay_out(
         are_there.append(in_prompts)
     for similar in _by_length(segment_lengths.tolist()):
         rows = torch.tensor(similar, device=lengths.device)  # (N,)
-        own, in_own = _places(segment_starts[rows], segment_lengths[rows], num_tokens)  # (N, Q)
+        own, in_own = _indices(segment_starts[rows], segment_lengths[rows], num_tokens)  # (N, Q)
         own_positions = first_positions[rows, None] + torch.arange(own.size(1), device=lengths.device)
         key_positions = torch.cat([prompt_positions[prompt_of[rows]], own_positions], dim=1)  # (N, P + Q)
         is_key = torch.cat([in_prompts[prompt_of[rows]], torch.ones_like(in_own)], dim=1)
@@ -180,10 +180,10 @@ def _lay_out(
     return SharedPromptLayout(parts, order, longest)
 
 
-def _places(starts: Tensor, lengths: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """Places of rows in the sequence `(N, longest)`, and which of them there are."""
+def _indices(starts: Tensor, lengths: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """Indices of rows in the sequence `(N, longest)`, and which of them there are."""
     columns = torch.arange(int(lengths.max()), device=lengths.device)
-    # What stands behind a row's end is spread over the sequence: gradients of one place are added up one by one
+    # What stands behind a row's end is spread over the sequence: gradients of one position are added up one by one
     return (starts[:, None] + columns) % num_tokens, columns < lengths[:, None]
 
 
@@ -239,9 +239,9 @@ def shared_prompt_attention(
     return torch.cat(outputs)[shared_prompt_layout.order][None], None
 
 
-def _take(states: Tensor, places: Tensor) -> Tensor:
-    """`(1, heads, T, head size)` at places `(N, length)`, as `(N, heads, length, head size)`."""
-    return states[0].transpose(0, 1)[places].transpose(1, 2)
+def _take(states: Tensor, indices: Tensor) -> Tensor:
+    """`(1, heads, T, head size)` at indices `(N, length)`, as `(N, heads, length, head size)`."""
+    return states[0].transpose(0, 1)[indices].transpose(1, 2)
 
 
 AttentionInterface.register(_ATTENTION, shared_prompt_attention)

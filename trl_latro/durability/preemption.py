@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A node that is about to be taken away sends SIGTERM: save a checkpoint after the update under way, and stop."""
+"""A node that is about to be taken away sends SIGTERM: save a checkpoint after the step under way, and stop."""
 
 import signal
 from types import FrameType
@@ -14,9 +14,9 @@ class SaveOnSigterm(TrainerCallback):
     """
     Ends training with a checkpoint when a process gets SIGTERM.
 
-    The checkpoint is one of those that training writes between two updates, so that the run continues exactly. All
-    processes stop at the same update, also if only one of them got the signal. (The just-in-time checkpoint of
-    transformers may save in the middle of an update, and each process by itself.)
+    The checkpoint is one of those that training writes between two steps, so that the run continues exactly. All
+    processes stop at the same step, also if only one of them got the signal. (The just-in-time checkpoint of
+    transformers may save in the middle of a step, and each process by itself.)
 
     Attributes:
         stopped (`bool`): Whether training was ended.
