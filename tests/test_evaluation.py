@@ -16,16 +16,17 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from tiny import END_OF_TURN, byte_level_tokenizer, save_model, tiny_dataset, tiny_model
+from trl_latro.cli.compare import main as compare_main
 from trl_latro.cli.evaluate import main
 from trl_latro.evaluation import Evaluation, evaluate
+from trl_latro.evaluation.batches import plan_batches
 from trl_latro.evaluation.comparison import compare
-from trl_latro.evaluation.evaluator import plan_batches
-from trl_latro.evaluation.metrics import mean_estimate
-from trl_latro.evaluation.results import Generation
+from trl_latro.evaluation.generation import Generation
+from trl_latro.evaluation.intervals import mean_metric
 
 
 ROOT = Path(__file__).parents[1]
-BASE_MODEL = ROOT / "examples" / "puzzle" / "base_model"
+BASE_MODEL = ROOT / "examples" / "puzzles" / "dial_base_model"
 DATA = ROOT.parent / "shared" / "data"
 
 # Question, answer, rationale: puzzles that the example's base model was trained for
@@ -62,7 +63,7 @@ def dial() -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Dataset]:
 def plain_logp(model: PreTrainedModel, context: list[int], answer: list[int]) -> float:
     with torch.no_grad():
         logps = model(torch.tensor([context + answer])).logits[0].log_softmax(-1)
-    return sum(logps[len(context) + place - 1, token].item() for place, token in enumerate(answer))
+    return sum(logps[len(context) + position - 1, token].item() for position, token in enumerate(answer))
 
 
 def plain(evaluation: Evaluation) -> list[tuple[Any, ...]]:
@@ -87,9 +88,11 @@ def plain(evaluation: Evaluation) -> list[tuple[Any, ...]]:
 
 def test_every_line_is_what_one_computes_from_its_text() -> None:
     model, tokenizer, dataset = dial()
-    figures, generations = evaluate(model, tokenizer, dataset, num_samples=4, max_completion_length=64, batch_size=7)
-    places = [(one.question, one.kind, one.sample) for one in generations]
-    assert places == [(q, kind, i) for q in range(5) for kind, n in (("greedy", 1), ("sample", 4)) for i in range(n)]
+    metrics, generations = evaluate(model, tokenizer, dataset, num_samples=4, max_completion_length=64, batch_size=7)
+    positions = [(one.question, one.kind, one.sample) for one in generations]
+    assert positions == [
+        (q, kind, i) for q in range(5) for kind, n in (("greedy", 1), ("sample", 4)) for i in range(n)
+    ]
 
     for one in generations:
         row = dataset[one.question]
@@ -111,8 +114,8 @@ def test_every_line_is_what_one_computes_from_its_text() -> None:
 
     assert {one.correct for one in generations} == {True, False}
     per_question = [sum(one.correct for one in generations[5 * q + 1 : 5 * q + 5]) / 4 for q in range(5)]
-    assert figures["sample_accuracy"].value == pytest.approx(sum(per_question) / 5)
-    assert figures["answer_logp_gold_rationale"].value > figures["answer_logp_no_rationale"].value
+    assert metrics["sample_accuracy"].value == pytest.approx(sum(per_question) / 5)
+    assert metrics["answer_logp_gold_rationale"].value > metrics["answer_logp_no_rationale"].value
 
 
 @pytest.mark.parametrize("limit", [8, 16])
@@ -191,12 +194,12 @@ def test_a_grader_of_ones_own_gets_the_row_and_the_template_is_followed() -> Non
         seen.append((extracted, row["answer"], row["rationale"]))
         return True
 
-    figures, generations = evaluate(
+    metrics, generations = evaluate(
         model, tokenizer, dataset, "The answer is {answer}", always, num_samples=2, max_completion_length=64
     )
-    assert figures["greedy_accuracy"] == figures["maj@2"] == (1.0, 1.0, 1.0)
+    assert metrics["greedy_accuracy"] == metrics["maj@2"] == (1.0, 1.0, 1.0)
     assert len(seen) == len(generations) and all(extracted.endswith(".") for extracted, _, _ in seen)
-    assert {one.answer_tokens for one in generations} == {5}  # no full stop: " The answer is 1" and the end token
+    assert {one.answer_tokens for one in generations} == {5}  # no full stop: " The answer is 1" and the EOS token
 
 
 def test_what_does_not_fit_into_the_model_is_said_before_generating() -> None:
@@ -255,7 +258,7 @@ def test_the_command_writes_what_evaluate_returns(tmp_path: Path, capsys: pytest
     main(arguments(tmp_path, "run"))
     printed = capsys.readouterr().out
     model, tokenizer, dataset = dial()
-    figures, generations = evaluate(model, tokenizer, dataset, num_samples=3, max_completion_length=64, batch_size=4)
+    metrics, generations = evaluate(model, tokenizer, dataset, num_samples=3, max_completion_length=64, batch_size=4)
 
     assert set(files(tmp_path / "run")) == {"settings.json", "generations-0.jsonl", "results.json"}
     lines = [json.loads(line) for line in (tmp_path / "run" / "generations-0.jsonl").read_text().splitlines()]
@@ -266,11 +269,11 @@ def test_the_command_writes_what_evaluate_returns(tmp_path: Path, capsys: pytest
     ]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["questions"] == 5 and results["settings"]["answer_template"] == "The answer is {answer}."
-    assert "gold" in " ".join(results["figures"])
-    for name, figure in figures.items():
+    assert "gold" in " ".join(results["metrics"])
+    for name, metric in metrics.items():
         if "gold" not in name:
-            assert results["figures"][name] == figure._asdict()
-    value, low, high = (f"{100 * number:.1f}" for number in figures["sample_accuracy"])
+            assert results["metrics"][name] == metric._asdict()
+    value, low, high = (f"{100 * number:.1f}" for number in metrics["sample_accuracy"])
     (line,) = (line for line in printed.splitlines() if line.startswith("sample accuracy (%)"))
     assert line.split() == ["sample", "accuracy", "(%)", value, f"[{low},", f"{high}]"]
 
@@ -279,7 +282,7 @@ def test_a_stopped_evaluation_continues_to_the_same_files(tmp_path: Path) -> Non
     main(arguments(tmp_path, "whole"))
     whole = files(tmp_path / "whole")
     lines = whole["generations-0.jsonl"]
-    ends = [place + 1 for place, byte in enumerate(lines) if byte == ord("\n")]
+    ends = [position + 1 for position, byte in enumerate(lines) if byte == ord("\n")]
     # at the end of a batch, of a line within a batch, in a line, before its line break, and before anything
     for kept in (ends[4], ends[6], ends[6] + 100, ends[7] - 1, 0, len(lines)):
         folder = tmp_path / f"stopped-{kept}"
@@ -353,13 +356,13 @@ def test_a_lora_adapter_is_evaluated_with_its_base_model(tmp_path: Path) -> None
     for name in ("base", "adapter"):
         main(arguments(tmp_path, f"of_{name}", model_name_or_path=tmp_path / name, **settings))
     found, of_base = (
-        json.loads((tmp_path / f"of_{name}" / "results.json").read_text())["figures"] for name in ("adapter", "base")
+        json.loads((tmp_path / f"of_{name}" / "results.json").read_text())["metrics"] for name in ("adapter", "base")
     )
 
     rows = [{"prompt": puzzle, "answer": answer, "rationale": why} for puzzle, answer, why in PUZZLES]
-    figures, _ = evaluate(adapted, tokenizer, Dataset.from_list(rows), batch_size=4, **settings)
-    for name, figure in figures.items():
-        assert found[name] == pytest.approx(figure._asdict(), abs=1e-4)
+    metrics, _ = evaluate(adapted, tokenizer, Dataset.from_list(rows), batch_size=4, **settings)
+    for name, metric in metrics.items():
+        assert found[name] == pytest.approx(metric._asdict(), abs=1e-4)
     assert found["answer_logp_no_rationale"] != of_base["answer_logp_no_rationale"]
 
 
@@ -370,11 +373,11 @@ def test_a_comparison_gives_both_values_and_the_paired_difference(
     main(arguments(tmp_path, "b", seed=1, num_samples=2, max_completion_length=16))
     capsys.readouterr()
     before = files(tmp_path / "a")
-    main(["--compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    compare_main([str(tmp_path / "a"), str(tmp_path / "b")])
     printed = capsys.readouterr().out
     assert files(tmp_path / "a") == before and len(files(tmp_path / "b")) == 3
 
-    results = [json.loads((tmp_path / run / "results.json").read_text())["figures"] for run in ("a", "b")]
+    results = [json.loads((tmp_path / run / "results.json").read_text())["metrics"] for run in ("a", "b")]
     differences = compare(tmp_path / "a", tmp_path / "b")
     assert set(differences) == set(results[0]) & set(results[1])
     assert "maj@2" in differences and "maj@3" not in differences
@@ -390,7 +393,7 @@ def test_a_comparison_gives_both_values_and_the_paired_difference(
             means.append(
                 np.array([np.mean([line[column] for line in samples if line["question"] == q]) for q in range(5)])
             )
-        assert tuple(differences[name].difference) == pytest.approx(tuple(mean_estimate(means[1] - means[0])))
+        assert tuple(differences[name].difference) == pytest.approx(tuple(mean_metric(means[1] - means[0])))
     expected = differences["sample_accuracy"].difference
     (line,) = (line for line in printed.splitlines() if line.startswith("sample accuracy (%)"))
     assert line.split()[-3:] == [
@@ -422,8 +425,8 @@ def test_only_finished_evaluations_of_the_same_questions_are_compared(tmp_path: 
     (tmp_path / "others" / "results.json").unlink()
     with pytest.raises(ValueError, match="is not finished: it has no results.json"):
         compare(tmp_path / "a", tmp_path / "others")
-    with pytest.raises(ValueError, match="--compare takes two folders of evaluations, got 1"):
-        main(["--compare", str(tmp_path / "a")])
+    with pytest.raises(ValueError, match=r"Two folders of evaluations are compared \(.*\), got 1"):
+        compare_main([str(tmp_path / "a")])
 
 
 @pytest.mark.parametrize(
@@ -434,7 +437,7 @@ def test_only_finished_evaluations_of_the_same_questions_are_compared(tmp_path: 
         ({"num_samples": -1}, "--num_samples is -1, but must be 0 or more"),
         ({"batch_size": 0}, "--batch_size is 0, but must be 1 or more"),
         ({"max_questions": 0}, "--max_questions is 0, but must be 1 or more"),
-        ({"answer_template": "So"}, "--answer_template is 'So' and has no {answer}"),
+        ({"answer_template": "So"}, "`answer_template` is 'So' and has no `{answer}`"),
         ({"use_vllm": "true"}, "--use_vllm: vLLM is not installed"),
         ({"output_dir": ROOT / "tests"}, "is no folder of an evaluation .* and not empty"),
         ({"split": "dev"}, "no split 'dev'"),
@@ -473,4 +476,4 @@ def test_the_papers_tasks_are_evaluated(tmp_path: Path, task: str) -> None:
     main([text for name, value in args.items() for text in (f"--{name}", str(value))])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["questions"] == 6
-    assert ("answer_logp_gold_rationale" in results["figures"]) == (task == "gsm8k")
+    assert ("answer_logp_gold_rationale" in results["metrics"]) == (task == "gsm8k")

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Figures and intervals against slow and plain computations."""
+"""Metrics and intervals against slow and plain computations."""
 
 from itertools import combinations
 from statistics import NormalDist
@@ -7,8 +7,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from trl_latro.evaluation.metrics import bootstrap_sums, majority_at_k, mean_estimate, paired_difference, pass_at_k
-from trl_latro.evaluation.results import Generation, measures, powers_of_two_up_to, summarize
+from trl_latro.evaluation.generation import Generation
+from trl_latro.evaluation.intervals import bootstrap_sums, mean_metric, paired_difference
+from trl_latro.evaluation.metrics import majority_at_k, pass_at_k, powers_of_two_up_to, question_metrics, summarize
 from trl_latro.grading import Grade
 
 
@@ -52,9 +53,9 @@ GENERATIONS = [
 ]
 
 
-def test_every_figure_is_what_one_computes_by_hand() -> None:
+def test_every_metric_is_what_one_computes_by_hand() -> None:
     shuffled = [GENERATIONS[index] for index in np.random.default_rng(0).permutation(len(GENERATIONS))]
-    found = {name: figure.value for name, figure in summarize(shuffled, max_completion_length=10, seed=0).items()}
+    found = {name: metric.value for name, metric in summarize(shuffled, max_completion_length=10, seed=0).items()}
     expected = {
         "greedy_accuracy": 1 / 2,
         "sample_accuracy": (2 / 4 + 1 / 4) / 2,
@@ -89,10 +90,10 @@ def test_every_figure_is_what_one_computes_by_hand() -> None:
     assert list(found) == list(expected)
 
 
-def test_without_samples_or_gold_rationales_their_figures_are_left_out() -> None:
+def test_without_samples_or_gold_rationales_their_metrics_are_left_out() -> None:
     greedy = [one for one in GENERATIONS if one.kind == "greedy"]
     greedy[0] = greedy[0]._replace(answer_logp_gold=None)
-    found = measures(greedy, max_completion_length=4)
+    found = question_metrics(greedy, max_completion_length=4)
     assert "greedy_accuracy" in found and "answer_logp_no_rationale" in found
     assert not any("sample" in name or "@" in name or "gold" in name for name in found)
 
@@ -113,7 +114,7 @@ def test_majority_leaves_out_the_samples_that_fill_no_group() -> None:
 
 def test_the_interval_of_a_mean_is_the_normal_one_for_many_questions() -> None:
     values = np.random.default_rng(0).gamma(2.0, size=2000)
-    value, low, high = mean_estimate(values, seed=1)
+    value, low, high = mean_metric(values, seed=1)
     half = NormalDist().inv_cdf(0.975) * values.std() / len(values) ** 0.5
     assert value == pytest.approx(values.mean())
     assert (low, high) == pytest.approx((value - half, value + half), abs=0.05 * half)

@@ -1,3 +1,3 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""Code that the training scripts share."""
+"""The commands: a module each, and what they and the example scripts share."""

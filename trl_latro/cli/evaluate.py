@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""`trl-latro evaluate`: from a model and a task to figures with intervals; and the comparison of two evaluations."""
+"""`trl-latro evaluate`: from a model and a task to metrics with intervals."""
 
 import importlib.metadata
 from dataclasses import asdict, dataclass, field
@@ -9,15 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from trl import TrlParser
 from trl.import_utils import is_vllm_available
 
 from ..answer_template import AnswerTemplate
-from ..evaluation.comparison import compare
-from ..evaluation.evaluator import Evaluator, Questions, plan_batches, run_batches
+from ..evaluation.batches import plan_batches
+from ..evaluation.evaluator import Evaluator, run_batches
 from ..evaluation.files import (
     RESULTS,
     append_generations,
@@ -27,14 +26,14 @@ from ..evaluation.files import (
     read_generations,
     write_json,
 )
-from ..evaluation.generation import Generator, TransformersGenerator
-from ..evaluation.report import differences_table, figures_table
-from ..evaluation.results import summarize
+from ..evaluation.metrics import summarize
+from ..evaluation.model import EvaluatedModel
+from ..evaluation.questions import Questions
+from ..evaluation.report import metrics_table
+from ..evaluation.transformers_model import TransformersModel
 from ..prompts import find_max_positions
+from .common import HAS_GPU
 from .task_arguments import TaskArguments
-
-
-HAS_GPU = torch.accelerator.is_available()
 
 
 @dataclass
@@ -75,8 +74,6 @@ class EvaluationArguments(TaskArguments):
             Whether to generate with vLLM.
         vllm_tensor_parallel_size (`int`, *optional*, defaults to `1`):
             GPUs that share the model in vLLM.
-        compare (`list[str]`, *optional*):
-            Two folders of evaluations A and B of the same questions: print B - A, and evaluate nothing.
     """
 
     model_name_or_path: str | None = field(
@@ -108,30 +105,27 @@ class EvaluationArguments(TaskArguments):
     max_completion_length: int = field(default=512, metadata={"help": "Longest rationale in tokens."})
     answer_template: str | None = field(
         default=None,
-        metadata={"help": "How an answer is written, with {answer} in its place; the task's way if not set."},
+        metadata={"help": "How an answer is written, with {answer} in it; the task's way if not set."},
     )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})
     seed: int = field(default=0, metadata={"help": "Seed of the samples and of the bootstrap."})
     use_vllm: bool = field(default=False, metadata={"help": "Whether to generate with vLLM."})
     vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share the model in vLLM."})
-    compare: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Folders A and B of two evaluations of the same questions: print B - A with intervals, and evaluate "
-            "nothing."
-        },
-    )
 
     def check(self) -> None:
         """
         Raises:
             `ValueError`, `FileNotFoundError`: a missing argument or one without meaning, before anything is loaded.
         """
-        for name in ("model_name_or_path", "output_dir"):
-            if self.__dict__[name] is None:
+        for name, given in (("model_name_or_path", self.model_name_or_path), ("output_dir", self.output_dir)):
+            if given is None:
                 raise ValueError(f"--{name} is missing.")
-        for name, least in {"num_samples": 0, "max_completion_length": 1, "batch_size": 1, "max_questions": 1}.items():
-            value = self.__dict__[name]
+        for name, value, least in (
+            ("num_samples", self.num_samples, 0),
+            ("max_completion_length", self.max_completion_length, 1),
+            ("batch_size", self.batch_size, 1),
+            ("max_questions", self.max_questions, 1),
+        ):
             if value is not None and value < least:
                 raise ValueError(f"--{name} is {value}, but must be {least} or more.")
         if self.use_vllm and not is_vllm_available():
@@ -157,14 +151,14 @@ def load_tokenizer(arguments: EvaluationArguments) -> PreTrainedTokenizerBase:
         raise ValueError(f"--model_name_or_path {name!r}: no model and tokenizer can be loaded ({error}).") from error
 
 
-def load_generator(
+def load_model(
     arguments: EvaluationArguments, tokenizer: PreTrainedTokenizerBase, questions: Questions, state: PartialState
-) -> Generator:
+) -> EvaluatedModel:
     """The model on this process's device, or in vLLM."""
     if arguments.use_vllm:
-        from ..evaluation.vllm_generation import VLLMGenerator
+        from ..evaluation.vllm_model import VLLMModel
 
-        return VLLMGenerator(
+        return VLLMModel(
             str(arguments.model_name_or_path),
             tokenizer,
             questions.max_completion_length,
@@ -183,15 +177,15 @@ def load_generator(
         trust_remote_code=arguments.trust_remote_code,
     )
     model = model.to(state.device).eval()
-    questions.check_room(find_max_positions(model.config))
-    return TransformersGenerator(
+    questions.check_lengths(find_max_positions(model.config))
+    return TransformersModel(
         model, tokenizer, questions.answer_template, questions.max_completion_length, questions.answer_budget
     )
 
 
 def find_settings(arguments: EvaluationArguments, questions: Questions) -> dict[str, Any]:
     """All that the generations depend on: a stopped evaluation continues only with the same."""
-    settings = {name: value for name, value in asdict(arguments).items() if name not in ("output_dir", "compare")}
+    settings = {name: value for name, value in asdict(arguments).items() if name != "output_dir"}
     settings["answer_template"] = questions.answer_template.text
     # Another training may have written to the same folder in between, or the data may have changed
     settings["weights_modified"] = find_modification(str(arguments.model_name_or_path))
@@ -210,7 +204,7 @@ def find_modification(model_name_or_path: str) -> str | None:
 
 
 def evaluate_to_folder(arguments: EvaluationArguments) -> None:
-    """Evaluate, or continue an evaluation, and print the figures."""
+    """Evaluate, or continue an evaluation, and print the metrics."""
     arguments.check()
     task = arguments.get_task()
     template = task.answer_template if arguments.answer_template is None else AnswerTemplate(arguments.answer_template)
@@ -242,47 +236,35 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
 
     own = missing[state.process_index :: state.num_processes]
     if own:
-        evaluator = Evaluator(load_generator(arguments, tokenizer, questions, state), questions)
+        evaluator = Evaluator(load_model(arguments, tokenizer, questions, state), questions)
         for generations in run_batches(evaluator, own, arguments.seed, progress=state.is_main_process):
             append_generations(generations_file(output_dir, state.process_index), generations)
     state.wait_for_everyone()
 
     if state.is_main_process:
-        figures = summarize(read_generations(output_dir), arguments.max_completion_length, arguments.seed)
+        metrics = summarize(read_generations(output_dir), arguments.max_completion_length, arguments.seed)
         results = {
             "settings": settings,
             "questions": len(questions.rows),
-            "figures": {name: figure._asdict() for name, figure in figures.items()},
+            "metrics": {name: metric._asdict() for name, metric in metrics.items()},
             "versions": {name: importlib.metadata.version(name) for name in ("trl_latro", "transformers", "torch")},
         }
         write_json(output_dir / RESULTS, results)
         print(
             f"\n{arguments.model_name_or_path} on {arguments.task}, {arguments.split}: {len(questions.rows)} questions"
         )
-        print(figures_table(figures))
+        print(metrics_table(metrics))
         print(f"Written to {output_dir}.")
     state.destroy_process_group()
 
 
-def print_comparison(folders: list[str]) -> None:
-    """Print the paired differences of two evaluations."""
-    if len(folders) != 2:
-        raise ValueError(f"--compare takes two folders of evaluations, got {len(folders)}: {folders}.")
-    first, second = map(Path, folders)
-    print(f"A: {first}\nB: {second}\n")
-    print(differences_table(compare(first, second)))
-
-
 def main(argv: list[str] | None = None) -> None:
     """
-    Evaluate a model, or compare two evaluations.
+    Evaluate a model.
 
     Args:
         argv (`list[str]`, *optional*):
             Arguments; `None` takes those of the command line.
     """
     (arguments,) = TrlParser([EvaluationArguments]).parse_args_and_config(argv)
-    if arguments.compare is not None:
-        print_comparison(arguments.compare)
-    else:
-        evaluate_to_folder(arguments)
+    evaluate_to_folder(arguments)

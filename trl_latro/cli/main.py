@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""The commands `trl-latro train`, `evaluate` and `plan`; `python -m trl_latro` is the same, for launchers."""
+"""The commands `trl-latro train`, `evaluate`, `compare` and `plan`; `python -m trl_latro` is the same, for launchers."""
 
 import importlib
 import sys
@@ -8,12 +8,14 @@ import sys
 from ..durability.checkpoints import OutputDirError
 
 
-COMMANDS = ("train", "evaluate", "plan")  # modules beside this one
+COMMANDS = ("train", "evaluate", "compare", "plan")  # modules beside this one
 USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
+       trl-latro compare A B
 
   train     train a model with LaTRO on a task or on your own data
-  evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals; compare two evaluations
-  plan      does a training fit? memory per GPU, prompts and tokens per update, without a GPU or weights
+  evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals
+  compare   the paired differences of two evaluations, with intervals
+  plan      does a training fit? memory per GPU, prompts and tokens per step, without a GPU or weights
 
 `trl-latro train --help` and so on list the options. Several processes:
   accelerate launch -m trl_latro train ...      deepspeed --module trl_latro train ...

@@ -6,28 +6,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .files import RESULTS, SETTINGS, read_generations
-from .metrics import Estimate, percentile_interval
-from .results import Estimates, Generation, estimate, measures
+from .generation import Generation
+from .intervals import Metric, percentile_interval
+from .metrics import QuestionMetric, question_metrics, resample
+
+
+_SEED = 0  # one for both: their resamples are paired
 
 
 class Difference(NamedTuple):
     """
-    A figure of two evaluations.
+    A metric of two evaluations.
 
     Args:
         first (`float`): In the first.
         second (`float`): In the second.
-        difference (`Estimate`): Second minus first, with its 95 % interval.
+        difference (`Metric`): Second minus first, with its 95 % interval.
     """
 
     first: float
     second: float
-    difference: Estimate
+    difference: Metric
 
 
 def compare(first_dir: Path, second_dir: Path) -> dict[str, Difference]:
     """
-    Figures that both evaluations have, and their differences.
+    Metrics that both evaluations have, and their differences.
 
     The bootstrap draws the same questions for both: what makes a question hard for both models cancels, so the interval
     is narrower than the two evaluations' own intervals suggest.
@@ -41,19 +45,20 @@ def compare(first_dir: Path, second_dir: Path) -> dict[str, Difference]:
     """
     first, second = _read_finished(first_dir), _read_finished(second_dir)
     _check_same_questions(first, second, first_dir, second_dir)
-    one, other = _estimates(first, first_dir), _estimates(second, second_dir)
+    one, other = _question_metrics(first, first_dir), _question_metrics(second, second_dir)
+    resampled, resampled_other = resample(one, _SEED), resample(other, _SEED)
     differences = {}
-    for name in one.values:
-        if name in other.values:
-            difference = other.values[name] - one.values[name]
-            interval = percentile_interval(other.resampled[name] - one.resampled[name])
-            differences[name] = Difference(one.values[name], other.values[name], Estimate(difference, *interval))
+    for name in one:
+        if name in other:
+            value, value_other = one[name].value, other[name].value
+            interval = percentile_interval(resampled_other[name] - resampled[name])
+            differences[name] = Difference(value, value_other, Metric(value_other - value, *interval))
     return differences
 
 
-def _estimates(generations: list[Generation], folder: Path) -> Estimates:
+def _question_metrics(generations: list[Generation], folder: Path) -> dict[str, QuestionMetric]:
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    return estimate(measures(generations, settings["max_completion_length"]), seed=0)  # one seed: paired
+    return question_metrics(generations, settings["max_completion_length"])
 
 
 def _read_finished(folder: Path) -> list[Generation]:

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .evaluator import Batch
-from .results import Generation
+from .batches import Batch
+from .generation import Generation
 
 
 SETTINGS, RESULTS = "settings.json", "results.json"

@@ -1,132 +1,76 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""
-Completions to be graded: greedy, or samples of the model itself.
+"""One completion with its verdict, as an evaluation keeps it."""
 
-A rationale may have at most L tokens. Each completion goes on for `answer_budget` tokens after the rationale's stop
-string, so that there is an answer to grade.
-"""
+from typing import Literal, NamedTuple
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
-
-import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
-
-from ..answer_template import AnswerTemplate
-from ..truncation import RationaleStop, Truncator
-from .likelihood import answer_logps
+from ..grading import Grade
 
 
-class Generator(Protocol):
-    """What an evaluation needs of a model."""
-
-    eos_token_ids: list[int]
-
-    def generate(
-        self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
-    ) -> list[list[list[int]]]:
-        """`num_samples` completions of each prompt, without prompt and padding, with the end token if there was one."""
-        ...
-
-    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
-        """Log-prob of each answer after its context (prompt and rationale), summed over tokens."""
-        ...
-
-
-class TransformersGenerator:
+class Generation(NamedTuple):
     """
-    Generates with `transformers`, all rows of a call in one batch.
+    One completion with its verdict: a line of the generations file.
 
     Args:
-        model ([`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
-            Model, in evaluation mode.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its tokenizer.
-        answer_template ([`~trl_latro.answer_template.AnswerTemplate`]):
-            How an answer is written; its text before `{answer}` ends a rationale.
-        max_completion_length (`int`):
-            L, the longest rationale in tokens.
-        answer_budget (`int`):
-            Tokens that a completion goes on for after its rationale.
+        batch (`int`):
+            Number of the batch that it was made in.
+        question (`int`):
+            Row of the dataset.
+        kind (`"greedy"` or `"sample"`):
+            How it was decoded.
+        sample (`int`):
+            Number of the sample.
+        prompt (`str` or `list[dict[str, str]]`):
+            Prompt, text or messages.
+        answer (`str`):
+            Reference answer.
+        completion (`str`):
+            What the model wrote, up to its EOS token.
+        extracted (`str`, *optional*):
+            Answer found in the completion. `None` where there is none or the rationale did not end.
+        correct (`bool`):
+            Whether it is the reference answer.
+        vote (`str`, *optional*):
+            What a majority vote counts.
+        finished (`bool`):
+            Whether the rationale ended within the length limit.
+        rationale_tokens (`int`):
+            Tokens of the rationale.
+        tokens_to_end (`int`, *optional*):
+            Sampled tokens up to where the rationale's end shows: with its EOS token, or the whole stop string. `None`
+            if it did not end.
+        answer_logp (`float`):
+            Log-prob of the reference answer after the rationale.
+        answer_tokens (`int`):
+            Tokens of that answer.
+        answer_logp_none (`float`, *optional*):
+            The same right after the prompt. This and the following are in greedy lines only.
+        answer_tokens_none (`int`, *optional*):
+            Tokens of that answer.
+        answer_logp_gold (`float`, *optional*):
+            The same after the gold rationale, where the dataset has one.
+        answer_tokens_gold (`int`, *optional*):
+            Tokens of that answer.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        answer_template: AnswerTemplate,
-        max_completion_length: int,
-        answer_budget: int,
-    ):
-        self.model = model
-        self.eos_token_ids = find_eos_token_ids(model.generation_config, tokenizer)
-        self.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.max_new_tokens = max_completion_length + answer_budget
-        self.answer_budget = answer_budget
-        self.truncator = Truncator(tokenizer, answer_template.stop_strings, self.eos_token_ids)
-        self.rationale_stop = RationaleStop(self.truncator) if answer_template.stop_strings else None
+    batch: int
+    question: int
+    kind: Literal["greedy", "sample"]
+    sample: int
+    prompt: str | list[dict[str, str]]
+    answer: str
+    completion: str
+    extracted: str | None
+    correct: bool
+    vote: str | None
+    finished: bool
+    rationale_tokens: int
+    tokens_to_end: int | None
+    answer_logp: float
+    answer_tokens: int
+    answer_logp_none: float | None = None
+    answer_tokens_none: int | None = None
+    answer_logp_gold: float | None = None
+    answer_tokens_gold: int | None = None
 
-    @torch.no_grad()
-    def generate(
-        self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
-    ) -> list[list[list[int]]]:
-        rows = [ids for ids in prompt_ids for _ in range(num_samples)]
-        width = max(map(len, rows))
-        device = self.model.device
-        padding = [width - len(ids) for ids in rows]
-        input_ids = torch.tensor([[self.pad_token_id] * pads + ids for pads, ids in zip(padding, rows, strict=True)])
-        attention_mask = torch.tensor([[0] * pads + [1] * (width - pads) for pads in padding])  # (B, P)
-        config = GenerationConfig(
-            do_sample=not greedy,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.eos_token_ids,
-            pad_token_id=self.pad_token_id,
-            # Samples of the model itself: transformers would keep the 50 likeliest tokens
-            **({} if greedy else {"temperature": 1.0, "top_k": 0, "top_p": 1.0}),
-        )
-        stopping_criteria = StoppingCriteriaList()
-        if self.rationale_stop is not None:
-            self.rationale_stop.start(width, self.answer_budget)
-            stopping_criteria.append(self.rationale_stop)
-        with _seeded(seed, device), _own_generation_config(self.model, config):
-            output_ids = self.model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
-                generation_config=config,
-                stopping_criteria=stopping_criteria,
-            )
-        completions = [self.truncator.without_padding(ids) for ids in output_ids[:, width:].tolist()]
-        return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
-
-    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
-        return answer_logps(self.model, context_ids, answer_ids, self.pad_token_id)
-
-
-def find_eos_token_ids(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """All EOS tokens of a model, as TRL finds them: those of the generation config and the tokenizer's own."""
-    declared = generation_config.eos_token_id
-    tokens = [declared] if isinstance(declared, int) else list(declared or [])
-    return tokens if tokenizer.eos_token_id in tokens else [tokenizer.eos_token_id, *tokens]
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from `seed`, and after it as if none had been drawn: an evaluation must not change a training."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _own_generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """`generate` fills what a config leaves open from the model's own: penalties and the like, which must not act."""
-    models = [model] if isinstance(model, PreTrainedModel) else [model, model.get_base_model()]  # a PeftModel has two
-    saved = [one.generation_config for one in models]
-    for one in models:
-        one.generation_config = config
-    try:
-        yield
-    finally:
-        for one, its_config in zip(models, saved, strict=True):
-            one.generation_config = its_config
+    def grade(self) -> Grade:
+        return Grade(self.extracted, self.correct, self.vote)

@@ -55,9 +55,8 @@ def answer_logps(
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     """Log-prob of each target in float32: `(B, A, V)` and `(B, A)` give `(B, A)`."""
     rows = []
-    for row_logits, row_targets in zip(
-        logits, targets, strict=True
-    ):  # row by row: a float32 copy of one row at a time
+    # Row by row: a float32 copy of one row at a time
+    for row_logits, row_targets in zip(logits, targets, strict=True):
         row_logits = row_logits.float()
         chosen = row_logits.gather(-1, row_targets[:, None]).squeeze(-1)
         rows.append(chosen - row_logits.logsumexp(-1))

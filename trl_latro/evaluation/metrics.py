@@ -1,5 +1,9 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Figures per question and their intervals: pure functions on arrays. Q questions, n samples, R resamples."""
+"""
+The metrics of an evaluation, question by question: pure functions on generations and arrays. Q questions, n samples.
+
+Another metric is one more entry of [`question_metrics`]; its interval comes with it.
+"""
 
 from collections.abc import Sequence
 from math import comb
@@ -9,27 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grading import Grade, majority_accuracy
+from .generation import Generation
+from .intervals import Floats, Metric, bootstrap_sums, percentile_interval
 
 
-RESAMPLES = 10_000
-_CHUNK = 500  # resamples at a time: memory stays at 500 x Q numbers
-
-Floats = NDArray[np.float64]
-
-
-class Estimate(NamedTuple):
+class QuestionMetric(NamedTuple):
     """
-    A figure and its 95 % interval.
+    A metric of each question, before its interval: `sum(numerator) / sum(denominator)` over questions, or its exponential.
 
     Args:
-        value (`float`): The figure.
-        low (`float`): Lower end of the interval.
-        high (`float`): Upper end of the interval.
+        numerator (`NDArray`): One value per question, `(Q,)`.
+        denominator (`NDArray`): One value per question, `(Q,)`; ones for a mean.
+        exponential (`bool`, *optional*, defaults to `False`): Whether it is a perplexity.
     """
 
-    value: float
-    low: float
-    high: float
+    numerator: Floats
+    denominator: Floats
+    exponential: bool = False
+
+    @property
+    def value(self) -> float:
+        """The metric over all questions."""
+        return float(self.of_sums(self.numerator.sum(), self.denominator.sum()))
+
+    def of_sums(self, numerators: Floats, denominators: Floats) -> Floats:
+        """The metric of sums over questions, of any shape."""
+        ratio = numerators / denominators
+        return np.exp(ratio) if self.exponential else ratio
 
 
 def pass_at_k(correct: NDArray[np.bool_], k: int) -> Floats:
@@ -61,38 +71,77 @@ def majority_at_k(grades: Sequence[list[Grade]], k: int) -> Floats:
     )
 
 
-def bootstrap_sums(columns: Floats, seed: int, resamples: int = RESAMPLES) -> Floats:
+def powers_of_two_up_to(largest: int) -> list[int]:
+    """2, 4, 8, ... and `largest`."""
+    powers = [2**exponent for exponent in range(1, largest.bit_length()) if 2**exponent < largest]
+    return [*powers, largest] if largest > 1 else []
+
+
+def question_metrics(generations: list[Generation], max_completion_length: int) -> dict[str, QuestionMetric]:
     """
-    Sums over resampled questions, `(R, M)`. The same seed and Q draw the same questions: differences are paired.
+    Every metric by its name, in the order of a report.
 
     Args:
-        columns (`NDArray`): Values of the questions, `(Q, M)`.
-        seed (`int`): Seed of the draw.
-        resamples (`int`, *optional*, defaults to `10000`): R.
+        generations (`list[Generation]`):
+            One greedy completion of each question and equally many samples of each, in any order.
+        max_completion_length (`int`):
+            L, the longest rationale that they were made with.
     """
-    questions = len(columns)
-    rng = np.random.default_rng(seed)
-    sums = []
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
-        drawn = rng.integers(questions, size=(size, questions)) + questions * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * questions).reshape(size, questions)  # (chunk, Q)
-        sums.append(counts @ columns)
-    return np.concatenate(sums)
+    generations = sorted(generations, key=lambda one: (one.question, one.sample))
+    greedy = [one for one in generations if one.kind == "greedy"]
+    samples = [one for one in generations if one.kind == "sample"]
+    questions = len(greedy)
+    num_samples = len(samples) // questions
+    kinds = {"greedy": greedy} | ({"sample": samples} if samples else {})
+
+    def mean(values: Sequence[float] | Floats) -> QuestionMetric:
+        per_question = np.reshape(np.asarray(values, dtype=float), (questions, -1)).mean(1)
+        return QuestionMetric(per_question, np.ones(questions))
+
+    found = {f"{kind}_accuracy": mean([one.correct for one in ones]) for kind, ones in kinds.items()}
+    correct = np.array([one.correct for one in samples], dtype=bool).reshape(questions, num_samples)
+    grades = [[one.grade() for one in samples[q * num_samples : (q + 1) * num_samples]] for q in range(questions)]
+    for k in powers_of_two_up_to(num_samples):
+        found[f"maj@{k}"] = mean(majority_at_k(grades, k))
+    for k in powers_of_two_up_to(num_samples):
+        found[f"pass@{k}"] = mean(pass_at_k(correct, k))
+    found |= {f"{kind}_finished": mean([one.finished for one in ones]) for kind, ones in kinds.items()}
+    found |= {f"{kind}_rationale_tokens": mean([one.rationale_tokens for one in ones]) for kind, ones in kinds.items()}
+
+    # (log-prob, tokens) of the answer after each kind of rationale, (Q, n)
+    likelihoods: dict[str, list[tuple[float | None, int | None]]] = {
+        f"{kind}_rationale": [(one.answer_logp, one.answer_tokens) for one in ones] for kind, ones in kinds.items()
+    }
+    if all(one.answer_logp_gold is not None for one in greedy):
+        likelihoods["gold_rationale"] = [(one.answer_logp_gold, one.answer_tokens_gold) for one in greedy]
+    likelihoods["no_rationale"] = [(one.answer_logp_none, one.answer_tokens_none) for one in greedy]
+    for name, pairs in likelihoods.items():
+        found[f"answer_logp_{name}"] = mean(np.array(pairs, dtype=float)[:, 0])
+    for name, pairs in likelihoods.items():
+        # perplexity = exp(- sum of log-probs / number of tokens), over all questions and samples
+        logps, tokens = np.array(pairs, dtype=float).reshape(questions, -1, 2).sum(1).T  # (Q,) each
+        found[f"answer_perplexity_{name}"] = QuestionMetric(-logps, tokens, exponential=True)
+
+    # What generation with a shorter limit would have given: the same tokens, truncated
+    for kind, ones in kinds.items():
+        for limit in powers_of_two_up_to(max_completion_length):
+            within = [one.correct and one.tokens_to_end is not None and one.tokens_to_end <= limit for one in ones]
+            found[f"{kind}_accuracy_within_{limit}_tokens"] = mean(within)
+    return found
 
 
-def percentile_interval(resampled: Floats) -> tuple[float, float]:
-    """The middle 95 % of resampled figures."""
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return float(low), float(high)
+def resample(found: dict[str, QuestionMetric], seed: int) -> dict[str, Floats]:
+    """Each metric over resampled questions, `(R,)`. With the same seed and questions, two runs' resamples are paired."""
+    columns = np.stack([column for one in found.values() for column in (one.numerator, one.denominator)], axis=1)
+    sums = bootstrap_sums(columns, seed)  # (R, 2M)
+    return {
+        name: one.of_sums(sums[:, 2 * index], sums[:, 2 * index + 1])
+        for index, (name, one) in enumerate(found.items())
+    }
 
 
-def mean_estimate(values: Floats, seed: int = 0) -> Estimate:
-    """Mean of the questions' values `(Q,)` with its interval."""
-    resampled = bootstrap_sums(values[:, None].astype(float), seed)[:, 0] / len(values)
-    return Estimate(float(values.mean()), *percentile_interval(resampled))
-
-
-def paired_difference(first: Floats, second: Floats, seed: int = 0) -> Estimate:
-    """Mean of `second - first`, both `(Q,)` over the same questions, with its interval."""
-    return mean_estimate(second.astype(float) - first.astype(float), seed)
+def summarize(generations: list[Generation], max_completion_length: int, seed: int) -> dict[str, Metric]:
+    """Metrics with their 95 % intervals, see [`question_metrics`]."""
+    found = question_metrics(generations, max_completion_length)
+    resampled = resample(found, seed)
+    return {name: Metric(one.value, *percentile_interval(resampled[name])) for name, one in found.items()}

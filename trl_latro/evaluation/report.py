@@ -1,26 +1,26 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Figures as tables of plain text."""
+"""Metrics as tables of plain text."""
 
 from collections.abc import Sequence
 
 from .comparison import Difference
-from .metrics import Estimate
+from .intervals import Metric
 
 
 _SHARES = ("greedy_accuracy", "sample_accuracy", "maj@", "pass@", "greedy_finished", "sample_finished")
 
 
-def figures_table(figures: dict[str, Estimate]) -> str:
-    """One line per figure: value and interval, shares in percent."""
+def metrics_table(metrics: dict[str, Metric]) -> str:
+    """One line per metric: value and interval, shares in percent."""
     rows = [("", "value", "95 % interval")]
-    for name, figure in figures.items():
-        value, low, high = (_number(name, number) for number in figure)
+    for name, metric in metrics.items():
+        value, low, high = (_number(name, number) for number in metric)
         rows.append((_title(name), value, f"[{low}, {high}]"))
     return _table(rows)
 
 
 def differences_table(differences: dict[str, Difference]) -> str:
-    """One line per figure: both values and B - A with its interval, shares in percent and percentage points."""
+    """One line per metric: both values and B - A with its interval, shares in percent and percentage points."""
     rows = [("", "A", "B", "B - A", "95 % interval")]
     for name, (first, second, difference) in differences.items():
         value, low, high = (_number(name, number, "+") for number in difference)

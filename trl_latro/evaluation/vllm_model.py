@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Generation and likelihood with vLLM. Imported only where it is asked for."""
+"""Completions and likelihoods with vLLM. Imported only where it is asked for."""
 
 from peft import PeftConfig
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
@@ -7,19 +7,19 @@ from transformers.utils import find_adapter_config_file
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
-from .generation import find_eos_token_ids
+from .model import find_eos_token_ids
 
 
-# Ranks that vLLM has room for
+# Ranks that vLLM supports
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
-class VLLMGenerator:
+class VLLMModel:
     """
     Generates with vLLM, a full model or a LoRA adapter.
 
-    Completions go on to their end token or to L + `answer_budget` tokens; what stands behind the room for the answer is
-    dropped by the evaluation.
+    Completions go on to their EOS token or to L + `answer_budget` tokens; what stands behind the answer's token budget
+    is dropped by the evaluation.
 
     Args:
         model_name_or_path (`str`):

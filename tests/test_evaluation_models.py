@@ -11,38 +11,35 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from tiny import END_OF_TURN, byte_level_tokenizer, tiny_model
-from trl_latro.evaluation.generation import (
-    TransformersGenerator,
-    find_answer_room,
-    find_end_tokens,
-    find_stop_strings,
-    tokenize_prompts,
-)
+from trl_latro.answer_template import AnswerTemplate
+from trl_latro.evaluation.model import find_eos_token_ids
+from trl_latro.evaluation.transformers_model import TransformersModel
+from trl_latro.prompts import tokenize_prompts
 
 
 ARCHITECTURES = ["llama", "qwen2", "mistral", "phi3", "gpt2"]
-TEMPLATE = "The answer is {answer}."
-BASE_MODEL = Path(__file__).parents[1] / "examples" / "puzzle" / "base_model"
+TEMPLATE = AnswerTemplate()
+BASE_MODEL = Path(__file__).parents[1] / "examples" / "puzzles" / "dial_base_model"
 PUZZLE = "The dial shows 2. Turn right 4. Turn left 5. What does it show?"
 
 
-def generator(model: PreTrainedModel, tokenizer: Any, length: int = 12, room: int = 0) -> TransformersGenerator:
-    return TransformersGenerator(model, tokenizer, TEMPLATE, length, room)
+def evaluated(model: PreTrainedModel, tokenizer: Any, length: int = 12, answer_budget: int = 0) -> TransformersModel:
+    return TransformersModel(model, tokenizer, TEMPLATE, length, answer_budget)
 
 
 def plain_logp(model: PreTrainedModel, context: list[int], answer: list[int]) -> float:
     """One row, without padding, token by token."""
     with torch.no_grad():
         logps = model(torch.tensor([context + answer])).logits[0].log_softmax(-1)
-    return sum(logps[len(context) + place - 1, token].item() for place, token in enumerate(answer))
+    return sum(logps[len(context) + position - 1, token].item() for position, token in enumerate(answer))
 
 
-def plain_greedy(model: PreTrainedModel, prompt: list[int], length: int, end_tokens: list[int]) -> list[int]:
+def plain_greedy(model: PreTrainedModel, prompt: list[int], length: int, eos_token_ids: list[int]) -> list[int]:
     ids = list(prompt)
     for _ in range(length):
         with torch.no_grad():
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
-        if ids[-1] in end_tokens:
+        if ids[-1] in eos_token_ids:
             break
     return ids[len(prompt) :]
 
@@ -54,7 +51,7 @@ def test_likelihood_and_greedy_completions_do_not_depend_on_the_rows_beside_them
     model = tiny_model(tokenizer, kind=kind)
     contexts = [tokenizer.encode(text) for text in ("What is 1 + 2?", "Why?\n", "So " * 20, "9")]
     answers = [tokenizer.encode(text) + [tokenizer.eos_token_id] for text in (" The answer is 3.", " 9", " No.", "")]
-    made = generator(model, tokenizer)
+    made = evaluated(model, tokenizer)
 
     expected = [plain_logp(model, *row) for row in zip(contexts, answers, strict=True)]
     assert made.answer_logps(contexts, answers) == pytest.approx(expected, abs=1e-4)
@@ -70,7 +67,7 @@ def test_half_precision_weights_are_normalized_in_float32() -> None:
     with torch.no_grad():
         logits = model(torch.tensor([context + answer])).logits[0, len(context) - 1 : -1]
     logps = logits.double().log_softmax(-1).gather(-1, torch.tensor(answer)[:, None])
-    (found,) = generator(model, tokenizer).answer_logps([context], [answer])
+    (found,) = evaluated(model, tokenizer).answer_logps([context], [answer])
     assert found == pytest.approx(logps.sum().item(), abs=1e-3)
 
 
@@ -80,7 +77,7 @@ def test_samples_are_distributed_as_the_model_says() -> None:
     prompt = tokenizer.encode("What is 1 + 2?")
     with torch.no_grad():
         probabilities = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
-    (samples,) = generator(model, tokenizer, length=1).generate([prompt], num_samples=4000, greedy=False, seed=0)
+    (samples,) = evaluated(model, tokenizer, length=1).generate([prompt], num_samples=4000, greedy=False, seed=0)
     counts = Counter(ids[0] if ids else tokenizer.pad_token_id for ids in samples)
     found = torch.tensor([counts[token] / 4000 for token in range(len(probabilities))])
     exact = torch.multinomial(probabilities, 4000, replacement=True, generator=torch.Generator().manual_seed(1))
@@ -90,7 +87,7 @@ def test_samples_are_distributed_as_the_model_says() -> None:
 
 
 @pytest.mark.parametrize("peft", [False, True])
-def test_the_models_generation_config_changes_nothing_but_its_end_tokens(peft: bool) -> None:
+def test_the_models_generation_config_changes_nothing_but_its_eos_tokens(peft: bool) -> None:
     tokenizer = byte_level_tokenizer(chat=True)
     prompts = [tokenizer.encode(text) for text in ("What is 1 + 2?", "So?")]
     model, configured = tiny_model(tokenizer), tiny_model(tokenizer)
@@ -115,14 +112,14 @@ def test_the_models_generation_config_changes_nothing_but_its_end_tokens(peft: b
         configured = get_peft_model(configured, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
     own_config = configured.generation_config
     for greedy in (True, False):
-        expected = generator(model, tokenizer).generate(prompts, 3, greedy, seed=0)
-        assert generator(configured, tokenizer).generate(prompts, 3, greedy, seed=0) == expected
+        expected = evaluated(model, tokenizer).generate(prompts, 3, greedy, seed=0)
+        assert evaluated(configured, tokenizer).generate(prompts, 3, greedy, seed=0) == expected
     assert configured.generation_config is own_config
 
 
 def test_seeds_choose_the_samples_and_leave_no_trace() -> None:
     tokenizer = byte_level_tokenizer()
-    made = generator(tiny_model(tokenizer), tokenizer)
+    made = evaluated(tiny_model(tokenizer), tokenizer)
     prompts = [tokenizer.encode("What is 1 + 2?")]
     before = torch.get_rng_state()
     first = made.generate(prompts, 4, greedy=False, seed=0)
@@ -133,36 +130,36 @@ def test_seeds_choose_the_samples_and_leave_no_trace() -> None:
     assert len({tuple(ids) for ids in first[0]}) == 4
 
 
-@pytest.mark.parametrize("room", [0, 2, 40])
-def test_completions_go_on_for_the_answer_and_no_further(room: int) -> None:
+@pytest.mark.parametrize("answer_budget", [0, 2, 40])
+def test_completions_go_on_for_the_answer_and_no_further(answer_budget: int) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE_MODEL), AutoTokenizer.from_pretrained(BASE_MODEL)
-    made = generator(model, tokenizer, length=64, room=room)
+    made = evaluated(model, tokenizer, length=64, answer_budget=answer_budget)
     (samples,) = made.generate([tokenizer.encode(PUZZLE)], num_samples=16, greedy=False, seed=0)
     lengths = set()
     for ids in samples:
         before, stop, after = tokenizer.decode(ids).partition("The answer is")
         assert stop
-        if room == 40:  # " 5", "." and the end token come first
+        if answer_budget == 40:  # " 5", "." and the EOS token come first
             assert ids[-1] in made.eos_token_ids and after.startswith(" ")
         else:
-            assert len(tokenizer.encode(after, add_special_tokens=False)) == room
+            assert len(tokenizer.encode(after, add_special_tokens=False)) == answer_budget
         lengths.add(len(ids))
     assert len(lengths) > 1
 
 
-def test_end_tokens_are_those_of_the_generation_config_and_the_tokenizers_own() -> None:
+def test_eos_tokens_are_those_of_the_generation_config_and_the_tokenizers_own() -> None:
     tokenizer = byte_level_tokenizer()
     own = tokenizer.eos_token_id
     for declared, expected in [(None, [own]), (5, [own, 5]), ([5, own], [5, own]), (own, [own])]:
-        assert find_end_tokens(GenerationConfig(eos_token_id=declared), tokenizer) == expected
+        assert find_eos_token_ids(GenerationConfig(eos_token_id=declared), tokenizer) == expected
 
 
-def test_prompts_are_tokenized_as_in_training_and_the_longest_answer_makes_the_room() -> None:
+def test_prompts_are_tokenized_as_in_training_and_the_longest_answer_makes_the_token_budget() -> None:
     tokenizer = byte_level_tokenizer(chat=True)
     message = [{"role": "user", "content": "Why?"}]
     expected = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
     assert tokenizer.decode(tokenize_prompts(tokenizer, [message])[0]) == expected
     assert tokenize_prompts(tokenizer, ["Why?"]) == tokenizer(["Why?"])["input_ids"]
     longest = "The answer is 123456."
-    assert find_answer_room(tokenizer, ["1", "123456"], TEMPLATE) == len(tokenizer.tokenize(longest)) + 16
-    assert find_stop_strings(TEMPLATE) == ["The answer is"] and find_stop_strings("{answer}") == []
+    assert TEMPLATE.token_budget(tokenizer, ["1", "123456"]) == len(tokenizer.tokenize(longest)) + 16
+    assert TEMPLATE.stop_strings == ["The answer is"] and AnswerTemplate("{answer}").stop_strings == []
