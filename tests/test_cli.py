@@ -46,7 +46,7 @@ def test_train_on_a_file_of_ones_own(tmp_path: Path) -> None:
     done = run("train", *own_data(tmp_path))
     assert done.returncode == 0, done.stderr
     assert f"Model saved to {tmp_path / 'run'}." in done.stdout
-    assert "2 prompts x 2 samples per update, 1 updates, 0.33 of an epoch (6 questions)" in done.stdout
+    assert "2 prompts x 2 samples per step, 1 steps, 0.33 of an epoch (6 questions)" in done.stdout
     metrics = json.loads((tmp_path / "run" / "eval_results.json").read_text())
     assert {"eval_accuracy", "eval_maj@2", "eval_no_answer"} <= metrics.keys()
 
@@ -93,7 +93,8 @@ def test_the_template_is_the_tasks_unless_it_is_named(tmp_path: Path, monkeypatc
 def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["trl-latro"])
     cli.main()
-    assert "usage: trl-latro {train,evaluate,plan}" in capsys.readouterr().out
+    usage = capsys.readouterr().out
+    assert "usage: trl-latro {train,evaluate,plan}" in usage and "trl-latro compare A B" in usage
     monkeypatch.setattr(sys, "argv", ["trl-latro", "serve"])
     with pytest.raises(SystemExit, match="there is no command 'serve', only"):
         cli.main()
@@ -103,3 +104,46 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypat
             cli.main()
         assert stop.value.code == 0
         assert "--question_column" in capsys.readouterr().out
+
+
+def test_compare_prints_its_help_and_a_failed_comparison_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trl-latro", "compare", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    assert "usage: trl-latro compare A B" in capsys.readouterr().out
+    for arguments, message in (
+        ([], "Two folders of evaluations are compared .*, got 0"),
+        (["a", "b", "c"], r"Two folders of evaluations are compared .*, got 3: \['a', 'b', 'c'\]"),
+        (["a", "b", "--seed", "1"], "There is no option '--seed', only two folders of evaluations"),
+        ([str(tmp_path), "b"], "is no folder of an evaluation: it has no settings.json"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["trl-latro", "compare", *arguments])
+        with pytest.raises(SystemExit, match=f"^trl-latro compare: .*{message}"):
+            cli.main()
+    monkeypatch.setattr(sys, "argv", ["trl-latro", "evaluate", "--compare", "a", "b"])
+    with pytest.raises(SystemExit, match="^trl-latro evaluate: .*--compare"):
+        cli.main()
+
+
+def test_a_command_loads_what_it_needs_and_the_library_no_command() -> None:
+    packages = ("cli", "evaluation", "planning")
+    loaded = f"[name for name in {packages} if f'trl_latro.{{name}}' in sys.modules]"
+    program = f"""
+import json, sys
+import trl_latro
+found = {{"library": {loaded}}}
+import trl_latro.cli.train
+found["train"] = {loaded}
+import trl_latro.cli.evaluate, trl_latro.cli.compare
+found["evaluate"] = {loaded}
+print(json.dumps(found))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "library": [],
+        "train": ["cli"],
+        "evaluate": ["cli", "evaluation"],
+    }

@@ -60,8 +60,8 @@ def test_a_plan_without_data(model: str, capsys: pytest.CaptureFixture[str]) -> 
     out = capsys.readouterr().out
     assert "8 GPUs (assumed, see --num_gpus), ZeRO-3" in out
     assert "Rows of 100 (prompt: --max_prompt_length) + 300 (rationale) + 16 (answer) tokens" in out
-    assert "24 prompts x 16 samples per update, 117 updates\n" in out
-    assert "At most 159,744 tokens per update" in out  # 24 x 16 x 416
+    assert "24 prompts x 16 samples per step, 117 steps\n" in out
+    assert "At most 159,744 tokens per step" in out  # 24 x 16 x 416
     assert "generation, 48 samples at once" in out
     assert re.search(r"Generation: [0-9.]+ GiB of KV cache, [0-9.]+ GiB of weights gathered on each GPU", out)
     assert "Host memory per node" in out
@@ -88,7 +88,7 @@ def test_a_plan_reads_local_data(model: str, tmp_path: Path, capsys: pytest.Capt
     answer = len(" The answer is 10.") + 1
     assert "1 GPU (assumed, see --num_gpus), nothing sharded" in out
     assert f"Rows of {longest} (prompt: the longest of the training data) + 64 (rationale) + {answer} (answer)" in out
-    assert "3 prompts x 16 samples per update, 16 updates, 1.50 epochs (32 questions)" in out
+    assert "3 prompts x 16 samples per step, 16 steps, 1.50 epochs (32 questions)" in out
     assert "Fits into 8 GiB" in out
 
 
@@ -103,7 +103,7 @@ def test_a_named_tasks_questions_are_counted_without_its_data(
     main(["--model_name_or_path", model, "--task", task, "--max_steps", "117", *machine])
     out = capsys.readouterr().out
     assert "\n8 GPUs, nothing sharded\n" in out
-    assert f"24 prompts x 16 samples per update, 117 updates, {epochs}\n" in out
+    assert f"24 prompts x 16 samples per step, 117 steps, {epochs}\n" in out
 
 
 def test_a_model_has_the_attention_that_transformers_gives_it(
@@ -193,7 +193,7 @@ def plan_command(recipe: Path) -> str:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_a_recipe_makes_the_papers_updates(
+def test_a_recipe_makes_the_papers_steps(
     recipe: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load(recipe.read_text())
@@ -207,7 +207,7 @@ def test_a_recipe_makes_the_papers_updates(
     smaller = ["--model_name_or_path", model, "--max_prompt_length", "64", "--max_completion_length", "64"]
     main([*arguments, *smaller])
     out = capsys.readouterr().out
-    assert "24 prompts x 16 samples per update, 117 updates" in out
+    assert "24 prompts x 16 samples per step, 117 steps" in out
     assert ("Rationales are sampled on vLLM's server" in out) == (recipe.stem == "vllm_server")
     assert ("generation, " in out) == (recipe.stem != "vllm_server")
 
@@ -222,7 +222,7 @@ def test_a_recipe_makes_the_papers_updates(
         ),
     ],
 )
-def test_the_documented_changes_of_a_recipe_keep_its_updates(
+def test_the_documented_changes_of_a_recipe_keep_its_steps(
     recipe: str, changes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert f"`{changes}`" in DOCS

@@ -23,7 +23,7 @@ from trl_latro.planning.memory import Machine, Memory, Rows, estimate_memory, mo
 from trl_latro.planning.skeleton import build_skeleton
 
 
-PROMPT, RATIONALE, ANSWER = 16, 32, 4  # tokens: every byte is one, and the end token
+PROMPT, RATIONALE, ANSWER = 16, 32, 4  # tokens: every byte is one, and the EOS token
 TOLERANCE = 0.1
 TILE = 300  # words, more than the vocabulary has
 
@@ -165,9 +165,9 @@ def test_a_generation_allocates_what_was_planned(tmp_path: Path, prompt: int, co
     assert planned == pytest.approx(peak_of_allocations(profile), rel=TOLERANCE)
 
 
-def test_a_forward_has_as_many_prompts_as_the_worst_place_to_start_gives_it() -> None:
+def test_a_forward_has_as_many_prompts_as_the_worst_position_to_start_gives_it() -> None:
     for num_generations in range(2, 17):
         for rows in range(1, 49):
-            starts = range(0, rows * num_generations, rows)  # after that the places in a prompt's samples repeat
+            starts = range(0, rows * num_generations, rows)  # after that the positions in a prompt's samples repeat
             counts = [len({row // num_generations for row in range(start, start + rows)}) for start in starts]
             assert most_prompts(rows, num_generations) == max(counts)

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""How much a training does, counted in prompts, samples, updates and passes over the questions."""
+"""How much a training does, counted in prompts, samples, steps and passes over the questions."""
 
 import math
 
@@ -20,31 +20,28 @@ def budget(args: LaTROConfig, num_questions: int | None) -> str:
             Number of training questions, `None` where it is not known.
 
     Returns:
-        `str`: for example `"24 prompts x 16 samples per update, 117 updates, 0.39 of an epoch (7,217 questions)"`.
+        `str`: for example `"24 prompts x 16 samples per step, 117 steps, 0.39 of an epoch (7,217 questions)"`.
     """
-    # samples of an update, over all processes and forwards; prompts with K samples each
+    # samples of a step, over all processes and forwards; prompts with K samples each
     prompts = count_samples(args) / args.num_generations
-    line = f"{prompts:g} prompts x {args.num_generations} samples per update"
+    line = f"{prompts:g} prompts x {args.num_generations} samples per step"
     if num_questions is None:
-        return (
-            f"{line}, {args.max_steps:,} updates"
-            if args.max_steps > 0
-            else f"{line}, {args.num_train_epochs:g} epochs"
-        )
-    updates = count_updates(args, num_questions)
-    # a generated batch serves for `num_iterations` updates
-    passes = updates * prompts / args.num_iterations / num_questions
+        length = f"{args.max_steps:,} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+        return f"{line}, {length}"
+    steps = count_steps(args, num_questions)
+    # a generated batch serves for `num_iterations` steps
+    passes = steps * prompts / args.num_iterations / num_questions
     epochs = f"{passes:.2g} of an epoch" if passes < 1 else f"{passes:.2f} epochs"
-    return f"{line}, {updates:,} updates, {epochs} ({num_questions:,} questions)"
+    return f"{line}, {steps:,} steps, {epochs} ({num_questions:,} questions)"
 
 
 def count_samples(args: LaTROConfig) -> int:
-    """Samples of an update."""
+    """Samples of an optimizer step."""
     return args.per_device_train_batch_size * args.world_size * args.gradient_accumulation_steps
 
 
-def count_updates(args: LaTROConfig, num_questions: int) -> int:
-    """Updates of the whole training."""
+def count_steps(args: LaTROConfig, num_questions: int) -> int:
+    """Optimizer steps of the whole training."""
     if args.max_steps > 0:
         return args.max_steps
     # Questions that do not fill a generated batch are left out of the epoch

@@ -4,7 +4,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -48,6 +48,9 @@ class PlanConfig(LaTROConfig):
             Tokens of the longest prompt. Without it, the longest of the data where they are in a local file, else 512.
     """
 
+    if TYPE_CHECKING:
+        deepspeed: dict[str, Any] | str | None = None  # the config's own field
+
     num_gpus: int | None = field(
         default=None, metadata={"help": "GPUs per node. Defaults to 8 with DeepSpeed and to 1 without."}
     )
@@ -65,15 +68,15 @@ class PlanConfig(LaTROConfig):
     )
 
     def __post_init__(self) -> None:
-        deepspeed: str | dict[str, Any] | None = self.__dict__["deepspeed"]
-        self.zero: Zero | None = read_zero(deepspeed) if deepspeed else None
+        self.zero: Zero | None = read_zero(self.deepspeed) if self.deepspeed else None
         self.deepspeed = None  # it would start processes
         self.use_cpu = True  # bf16 is then accepted without a GPU
-        self.assumed_gpus = self.num_gpus is None
-        if self.num_gpus is None:
-            self.num_gpus = 1 if self.zero is None else 8
-        for name in ("num_gpus", "num_nodes", "gpu_memory", "max_prompt_length"):
-            value = self.__dict__[name]
+        for name, value in (
+            ("num_gpus", self.num_gpus),
+            ("num_nodes", self.num_nodes),
+            ("gpu_memory", self.gpu_memory),
+            ("max_prompt_length", self.max_prompt_length),
+        ):
             if value is not None and value <= 0:
                 raise ValueError(f"--{name} is {value}, but must be more than 0.")
         super().__post_init__()
@@ -81,10 +84,16 @@ class PlanConfig(LaTROConfig):
         self.deepspeed_plugin = self.zero
 
     @property
+    def gpus_per_node(self) -> int:
+        """`num_gpus`, or its default."""
+        if self.num_gpus is None:
+            return 1 if self.zero is None else 8
+        return self.num_gpus
+
+    @property
     def world_size(self) -> int:
         """Processes of the planned training, one per GPU."""
-        assert self.num_gpus is not None  # set above
-        return self.num_gpus * self.num_nodes
+        return self.gpus_per_node * self.num_nodes
 
 
 def check_settings(args: PlanConfig, model_args: ModelConfig) -> None:
@@ -134,14 +143,13 @@ def find_dataset(
 
 def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> tuple[Rows, str]:
     """Tokens of the longest prompt, rationale and answer, and where they come from."""
-    assert args.max_completion_length is not None  # its own check
     if dataset is None:
         prompt = args.max_prompt_length or ASSUMED_PROMPT
         source = "--max_prompt_length" if args.max_prompt_length else "assumed, see --max_prompt_length"
         return Rows(prompt, args.max_completion_length, ASSUMED_ANSWER), source
     template = AnswerTemplate(args.answer_template)
     texts = [args.answer_separator + template.fill(answer) for answer in dataset["answer"]]
-    answer = 1 + max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])  # and the end token
+    answer = 1 + max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])  # and the EOS token
     if args.max_prompt_length:
         return Rows(args.max_prompt_length, args.max_completion_length, answer), "--max_prompt_length"
     prompt = max(len(ids) for ids in tokenize_prompts(tokenizer, list(dataset["prompt"])))
@@ -235,12 +243,11 @@ def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -
     model = build_skeleton(config, model_args, args.trust_remote_code, sixteen_bit)
     total = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert args.num_gpus is not None
-    memory = estimate_memory(model, args, model_args, Machine(args.num_gpus, args.num_nodes, args.zero), rows)
+    memory = estimate_memory(model, args, model_args, Machine(args.gpus_per_node, args.num_nodes, args.zero), rows)
 
     trained_share = "all trained" if trained == total else f"{trained:,} of them trained"
-    gpus = f"{args.num_gpus} GPU{'s' if args.num_gpus > 1 else ''}"
-    if args.assumed_gpus:
+    gpus = f"{args.gpus_per_node} GPU{'s' if args.gpus_per_node > 1 else ''}"
+    if args.num_gpus is None:
         gpus += " (assumed, see --num_gpus)"
     nodes = f"{args.num_nodes} nodes x " if args.num_nodes > 1 else ""
     sharding = str(args.zero) if args.zero is not None else "nothing sharded"
@@ -249,7 +256,7 @@ def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -
         f"{nodes}{gpus}, {sharding}",
         f"Rows of {rows.prompt} (prompt: {source}) + {rows.rationale} (rationale) + {rows.answer} (answer) tokens",
         budget(args, num_questions),
-        f"At most {count_samples(args) * sum(rows):,} tokens per update",
+        f"At most {count_samples(args) * sum(rows):,} tokens per step",
         "",
         "GiB per GPU, an estimate:",
         memory_table(memory),

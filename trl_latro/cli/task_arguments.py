@@ -39,7 +39,7 @@ class TaskArguments:
         rationale_column (`str`, *optional*):
             Your own data: column of gold rationales, if there is one.
         prompt_template (`str`, *optional*, defaults to `"{question}\\nLet's think step by step."`):
-            Your own data: the prompt, with `{question}` in place of the question.
+            Your own data: the prompt, with `{question}` where the question stands.
         grader (`str`, *optional*):
             Your own data: function `(extracted, row) -> bool` that compares an answer with the row's, as
             `"module.function"`. Without it, numbers and formulas are graded by math-verify and other answers by their
@@ -99,7 +99,7 @@ class TaskArguments:
         """The task; raises `ValueError` or `FileNotFoundError` where there is none."""
         if self.task is None:
             raise ValueError(f"--task is missing: one of {list(TASKS)}, a file, a folder or a Hub dataset.")
-        given = [name for name in _OWN_DATA if self.__dict__[name] != TaskArguments.__dict__[name]]
+        given = [name for name in _OWN_DATA if getattr(self, name) != getattr(TaskArguments, name)]
         if self.task in TASKS and given:
             raise ValueError(f"--{given[0]} belongs to your own data, but the task is {self.task!r}: leave it out.")
         if self.task not in TASKS and self.dataset_path is not None:

@@ -50,7 +50,7 @@ def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model
 def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
     Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub. On SIGTERM,
-    save a checkpoint after the update under way and end.
+    save a checkpoint after the step under way and end.
 
     Args:
         task_args ([`TrainArguments`]):
@@ -82,7 +82,7 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
         trainer.accelerator.print(
-            f"Ended by SIGTERM after update {trainer.state.global_step}, with a checkpoint. Continue with "
+            f"Ended by SIGTERM after step {trainer.state.global_step}, with a checkpoint. Continue with "
             "--resume_from_checkpoint last."
         )
         trainer.accelerator.end_training()

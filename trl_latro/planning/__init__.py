@@ -1,2 +1,2 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What a training will take, before it starts: updates and epochs, memory per GPU, settings that cannot work."""
+"""What a training will take, before it starts: steps and epochs, memory per GPU, settings that cannot work."""

@@ -235,7 +235,7 @@ class DryRun:
 
 
 def to_fake(model: nn.Module) -> nn.Module:
-    """Put fake tensors on the CPU, where the operations are those of a real run, in place of those on the meta device."""
+    """Put fake tensors on the CPU, where the operations are those of a real run, instead of those on the meta device."""
     fakes: dict[Tensor, Tensor] = {}  # tied weights stay tied
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):

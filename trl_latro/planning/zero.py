@@ -59,7 +59,7 @@ def read_zero(deepspeed: str | dict[str, Any]) -> Zero:
 
 
 def is_offloaded(settings: dict[str, Any], name: str) -> bool:
-    """Whether a section of the settings offloads to the host's memory; raises `ValueError` for any other place."""
+    """Whether a section of the settings offloads to the host's memory; raises `ValueError` for any other device."""
     section = settings.get(name) or {}  # null offloads nothing, as in DeepSpeed
     device = section.get("device", "none")
     if device not in ("none", "cpu"):
