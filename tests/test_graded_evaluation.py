@@ -157,7 +157,7 @@ def test_sampled_rationales_are_those_of_training_and_go_on_to_an_answer(
     assert len(trainer._metrics["eval"]["accuracy"]) == 32
 
 
-def test_room_for_answers_ends_where_the_models_positions_do(tmp_path: Path) -> None:
+def test_the_answers_token_budget_ends_where_the_models_positions_do(tmp_path: Path) -> None:
     rows = Dataset.from_list([{"prompt": "e" * 10, "answer": "1"}])
     model = tiny.tiny_model(TOKENIZER, kind="gpt2", n_positions=10 + LENGTH + 5)
     args = cpu_config(

@@ -3,11 +3,12 @@
 
 import pytest
 
+from trl_latro.answer_template import AnswerTemplate
 from trl_latro.grading import Grade, grade_answer, grade_completion, grade_math, grade_option, majority_accuracy
 
 
-TEMPLATE = "The answer is {answer}."
-BOX = "\\boxed{{answer}}"
+TEMPLATE = AnswerTemplate()
+BOX = AnswerTemplate("\\boxed{{answer}}")
 OPTIONS = {"label": ["A", "B", "C", "D"], "text": ["iron ore", "iron", "4", "The Moon."]}
 
 

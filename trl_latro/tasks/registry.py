@@ -44,7 +44,7 @@ def get_task(
         rationale_column (`str`, *optional*):
             Column of gold rationales, if the data have one. Only baselines, few-shot prompts and evaluation read it.
         prompt_template (`str`, *optional*, defaults to `"{question}\\nLet's think step by step."`):
-            The prompt, with `{question}` in place of the question.
+            The prompt, with `{question}` where the question stands.
         grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]):
             Compares an extracted answer with the row's.
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Where the rows of a dataset come from: a file, a folder of files or the Hub. Every row knows its place."""
+"""Where the rows of a dataset come from: a file, a folder of files or the Hub. Every row knows its location."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ _EXTENSIONS = (".jsonl", ".json", ".csv")
 
 
 class Source(Protocol):
-    """Splits, and the rows of each with the place that an error message names."""
+    """Splits, and the rows of each with the location that an error message names."""
 
     def splits(self) -> list[str]: ...
 
@@ -99,7 +99,7 @@ def local_source(path: str | Path) -> FolderSource | FileSource:
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """
-    Rows of a JSON lines or CSV file with their places. Read here and not by `datasets`, whose readers name neither the
+    Rows of a JSON lines or CSV file with their locations. Read here and not by `datasets`, whose readers name neither the
     line nor what is wrong with it.
 
     Raises:
@@ -118,12 +118,12 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            place = f"{path}, line {number}"
+            location = f"{path}, line {number}"
             try:
                 row = json.loads(line)
             except ValueError as error:  # broken JSON or not UTF-8
-                raise ValueError(f"{place}: not a line of JSON ({error}).") from error
-            yield place, row
+                raise ValueError(f"{location}: not a line of JSON ({error}).") from error
+            yield location, row
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -132,11 +132,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             header = next(reader, [])
             for fields in reader:
-                place = f"{path}, line {reader.line_num}"
+                location = f"{path}, line {reader.line_num}"
                 if not fields:
                     continue
                 if len(fields) != len(header):
-                    raise ValueError(f"{place}: {len(fields)} fields, but the header has {len(header)}: {header}.")
-                yield place, dict(zip(header, fields, strict=True))
+                    raise ValueError(f"{location}: {len(fields)} fields, but the header has {len(header)}: {header}.")
+                yield location, dict(zip(header, fields, strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}, line {reader.line_num}: not a line of CSV in UTF-8 ({error}).") from error

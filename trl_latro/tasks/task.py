@@ -133,18 +133,18 @@ class Task:
         return self.split_sizes["train"] - taken_out
 
     def _examples(self, source: Source, split: str) -> list[Example]:
-        return [self._example(place, row) for place, row in source.rows(split)]
+        return [self._example(location, row) for location, row in source.rows(split)]
 
-    def _example(self, place: str, row: Any) -> Example:
+    def _example(self, location: str, row: Any) -> Example:
         if not isinstance(row, dict):
-            raise ValueError(f"{place}: expected an object with the columns {list(self.columns)}, got {row!r}.")
+            raise ValueError(f"{location}: expected an object with the columns {list(self.columns)}, got {row!r}.")
         missing = [column for column in self.columns if column not in row]
         if missing:
-            raise ValueError(f"{place}: the columns {missing} are missing; the columns present are {list(row)}.")
+            raise ValueError(f"{location}: the columns {missing} are missing; the columns present are {list(row)}.")
         try:
             return self.to_example(row)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise ValueError(f"{location}: {error}") from error
 
     def _dataset(self, examples: list[Example], shots: list[Example], conversational: bool) -> Dataset:
         columns: dict[str, list[Any]] = {
