@@ -15,7 +15,7 @@ quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
 
 study: .venv/.quickstart-installed
-	.venv/bin/python examples/study.py
+	.venv/bin/python examples/study
 
 # What the CPU can say, and docs/speed.md; on a GPU see there.
 benchmark: .venv/.quickstart-installed
@@ -24,9 +24,9 @@ benchmark: .venv/.quickstart-installed
 	.venv/bin/python benchmarks/run.py --shape tiny --mode training --device cpu --micro-batch 4 --rounds 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --micro-batch 64
-	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --updates 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --steps 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode profile --device cpu
-	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --updates 1 --generations 8 --micro-batch 8
+	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --steps 1 --generations 8 --micro-batch 8
 	.venv/bin/python benchmarks/report.py
 
 test: .venv/.test-installed

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The puzzle of the quickstart, its base model, and the script itself with very few updates."""
+"""The puzzle of the quickstart, its base model, and the script itself with very few steps."""
 
 import json
 import re
@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-BASE_MODEL = EXAMPLES / "puzzle" / "base_model"
+BASE_MODEL = EXAMPLES / "puzzles" / "dial_base_model"
 sys.path.insert(0, str(EXAMPLES))
 
-from puzzle.puzzle import Puzzle, Step, is_correct, make_puzzles, write_answers  # noqa: E402
+from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
+from puzzles.dial import DialPuzzle, DialStep  # noqa: E402
 
 
 def run(script: str, *arguments: str) -> str:
@@ -27,14 +28,14 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_the_worked_example() -> None:
-    puzzle = Puzzle(5, (Step("right", 7), Step("double"), Step("left", 9)))
+    puzzle = DialPuzzle(5, (DialStep("right", 7), DialStep("double"), DialStep("left", 9)))
     assert puzzle.prompt == "The dial shows 5. Turn right 7. Double it. Turn left 9. What does it show?"
     assert puzzle.rationale == "Right 7 from 5 is 2. Double 2 is 4. Left 9 from 4 is 5."
     assert puzzle.answer == "5"
 
 
 def test_every_sentence_of_a_rationale_is_true_and_starts_where_the_last_one_ended() -> None:
-    for puzzle in make_puzzles(500, seed=0, held_out=False):
+    for puzzle in make_puzzles(DialPuzzle, 500, seed=0, held_out=False):
         dial = int(puzzle.prompt.removeprefix("The dial shows ")[0])
         sentences = re.findall(r"(?:(Right|Left) (\d) from|Double) (\d) is (\d)\.", puzzle.rationale)
         instructions = re.findall(r"Turn (right|left) (\d)\.|(Double) it\.", puzzle.prompt)
@@ -49,12 +50,12 @@ def test_every_sentence_of_a_rationale_is_true_and_starts_where_the_last_one_end
 
 
 def test_held_out_puzzles_are_never_training_puzzles() -> None:
-    train = make_puzzles(5000, seed=0, held_out=False)
-    held_out = make_puzzles(500, seed=0, held_out=True)
+    train = make_puzzles(DialPuzzle, 5000, seed=0, held_out=False)
+    held_out = make_puzzles(DialPuzzle, 500, seed=0, held_out=True)
     assert len(set(train)) == 5000 and len(set(held_out)) == 500
     assert not {p.prompt for p in train} & {p.prompt for p in held_out}
-    assert make_puzzles(5000, seed=0, held_out=False) == train
-    assert make_puzzles(5000, seed=1, held_out=False) != train
+    assert make_puzzles(DialPuzzle, 5000, seed=0, held_out=False) == train
+    assert make_puzzles(DialPuzzle, 5000, seed=1, held_out=False) != train
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_base_model_is_small_and_its_digits_are_single_tokens() -> None:
 def test_base_model_can_reason_but_mostly_guesses() -> None:
     model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
     tokenizer = AutoTokenizer.from_pretrained(BASE_MODEL)
-    puzzles = make_puzzles(200, seed=1, held_out=True)
+    puzzles = make_puzzles(DialPuzzle, 200, seed=1, held_out=True)
     greedy = write_answers(model, tokenizer, puzzles, sample=False)
     assert sum(is_correct(t, p.answer) for t, p in zip(greedy, puzzles, strict=True)) < 0.25 * len(puzzles)
     assert all(text.startswith(" ") and text.endswith(".") for text in greedy)
@@ -98,20 +99,20 @@ def test_base_model_can_reason_but_mostly_guesses() -> None:
 
 
 def test_base_model_is_what_its_script_makes(tmp_path: Path) -> None:
-    run("puzzle/make_base_model.py", "--steps", "1", "--output_dir", str(tmp_path))
+    run("puzzles/make_base_model.py", "--steps", "1", "--output_dir", str(tmp_path))
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((BASE_MODEL / name).read_text()), name
 
 
-def test_quickstart_with_two_updates(tmp_path: Path) -> None:
-    output = run("quickstart.py", "--updates", "2", "--output_dir", str(tmp_path))
+def test_quickstart_with_two_steps(tmp_path: Path) -> None:
+    output = run("quickstart.py", "--steps", "2", "--output_dir", str(tmp_path))
     for row in ("base", "answer-only SFT", "LaTRO"):
         assert re.search(rf"{row}\D+[\d.]+%\D+[\d.]+%", output), output
     assert "arning" not in output and "{'loss'" not in output
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "quickstart.json").read_text())
     assert results["accuracy"]["base"]["greedy"] < 0.25
-    assert [log["update"] for log in results["latro_logs"]] == [1, 2]
+    assert [log["step"] for log in results["latro_logs"]] == [1, 2]
     assert results["seed"] == 0
     assert len((tmp_path / "held_out.jsonl").read_text().splitlines()) == 500
     base = AutoModelForCausalLM.from_pretrained(BASE_MODEL)
@@ -120,9 +121,9 @@ def test_quickstart_with_two_updates(tmp_path: Path) -> None:
         assert not trained.lm_head.weight.equal(base.lm_head.weight)
 
 
-def test_quickstart_refuses_zero_updates(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quickstart_refuses_zero_steps(capsys: pytest.CaptureFixture[str]) -> None:
     import quickstart
 
     with pytest.raises(SystemExit):
-        quickstart.main(["--updates", "0"])
-    assert "--updates must be at least 1, not 0" in capsys.readouterr().err
+        quickstart.main(["--steps", "0"])
+    assert "--steps must be at least 1, not 0" in capsys.readouterr().err

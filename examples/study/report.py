@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from trl_latro.evaluation.metrics import Estimate, mean_estimate
+from trl_latro.evaluation.intervals import Metric, mean_metric
 
 from .settings import METHODS, TASKS, TEST_SAMPLES
 
@@ -18,8 +18,8 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 
 
-BEGIN, END = "<!-- tables: written by examples/study.py -->", "<!-- end of tables -->"
-MEASURES = {"greedy": "greedy", "right_samples": "samples, T=1", "maj@8": "maj@8"}
+BEGIN, END = "<!-- tables: written by examples/study -->", "<!-- end of tables -->"
+METRICS = {"greedy": "greedy", "right_samples": "samples, T=1", "maj@8": "maj@8"}
 MARKERS = {"greedy": "o", "right_samples": "s", "maj@8": "^"}
 COLOURS = dict(zip(METHODS, ("black", "silver", "tab:brown", "tab:gray", "C0", "C1", "C2", "C3"), strict=True))
 
@@ -36,15 +36,15 @@ def read_runs(output_dir: Path) -> Runs:
     return {key: runs[key] for key in order if key in runs}
 
 
-def question_values(run: dict[str, Any], measure: str) -> np.ndarray:
+def question_values(run: dict[str, Any], name: str) -> np.ndarray:
     """Accuracy on each test puzzle, `(Q,)`."""
-    values = np.array([float(value) for value in run["per_question"][measure]])
-    return values / TEST_SAMPLES if measure == "right_samples" else values
+    values = np.array([float(value) for value in run["per_question"][name]])
+    return values / TEST_SAMPLES if name == "right_samples" else values
 
 
-def over_seeds(runs: list[dict[str, Any]], measure: str) -> Estimate:
+def over_seeds(runs: list[dict[str, Any]], name: str) -> Metric:
     """Bootstrap over puzzles; a puzzle's value is its mean over the seeds."""
-    return mean_estimate(np.mean([question_values(run, measure) for run in runs], axis=0))
+    return mean_metric(np.mean([question_values(run, name) for run in runs], axis=0))
 
 
 def write_report(output_dir: Path) -> tuple[Path, Path]:
@@ -70,21 +70,21 @@ def tables(runs: Runs) -> str:
 
 
 def seeds_table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    lines = [table_row("Method", "Seeds", *MEASURES.values(), "Rationale, tokens"), table_row(*["---"] * 6)]
+    lines = [table_row("Method", "Seeds", *METRICS.values(), "Rationale, tokens"), table_row(*["---"] * 6)]
     for method, seeds in runs.items():
-        tokens = np.mean([run["figures"]["sample_rationale_tokens"][0] for run in seeds])
-        estimates = [percent(over_seeds(seeds, measure)) for measure in MEASURES]
-        lines.append(table_row(METHODS[method], str(len(seeds)), *estimates, f"{tokens:.1f}"))
+        tokens = np.mean([run["metrics"]["sample_rationale_tokens"][0] for run in seeds])
+        metrics = [percent(over_seeds(seeds, name)) for name in METRICS]
+        lines.append(table_row(METHODS[method], str(len(seeds)), *metrics, f"{tokens:.1f}"))
     return lines
 
 
 def each_seed_table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    lines = [table_row("Method", "Seed", *MEASURES.values(), "Training, s"), table_row(*["---"] * 6)]
+    lines = [table_row("Method", "Seed", *METRICS.values(), "Training, s"), table_row(*["---"] * 6)]
     for method, seeds in runs.items():
         for run in seeds:
-            estimates = [percent(mean_estimate(question_values(run, measure))) for measure in MEASURES]
+            metrics = [percent(mean_metric(question_values(run, name))) for name in METRICS]
             seconds = f"{run['training_seconds']:.0f}"
-            lines.append(table_row(METHODS[method], str(run["seed"]), *estimates, seconds))
+            lines.append(table_row(METHODS[method], str(run["seed"]), *metrics, seconds))
     return lines
 
 
@@ -92,12 +92,12 @@ def table_row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def percent(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+def percent(metric: Metric) -> str:
+    return f"{metric.value:.1%} ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """A row for each task: accuracies with intervals, and over the updates the accuracy and the rationales' length."""
+    """A row for each task: accuracies with intervals, and over the steps the accuracy and the rationales' length."""
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
     tasks = list(dict.fromkeys(task for task, _ in runs))
     figure, rows = plt.subplots(len(tasks), 3, figsize=(14, 4 * len(tasks)), squeeze=False, layout="constrained")
@@ -112,7 +112,7 @@ def draw(runs: Runs, path: Path) -> None:
     methods = [method for method in METHODS if method in {method for _, method in runs}]
     lines = [Line2D([], [], color=COLOURS[method], linewidth=2, label=METHODS[method]) for method in methods]
     points = [
-        Line2D([], [], color="black", marker=MARKERS[name], linestyle="", label=MEASURES[name]) for name in MARKERS
+        Line2D([], [], color="black", marker=MARKERS[name], linestyle="", label=METRICS[name]) for name in MARKERS
     ]
     figure.legend(handles=[*lines, *points], loc="outside lower center", ncols=6, frameon=False)
     figure.savefig(path, dpi=90)
@@ -121,13 +121,13 @@ def draw(runs: Runs, path: Path) -> None:
 
 def draw_accuracies(axes: Any, runs: dict[str, list[dict[str, Any]]]) -> None:
     """Over seeds, with intervals; behind them each seed, small."""
-    for place, (method, seeds) in enumerate(runs.items()):
-        for offset, (measure, marker) in zip((-0.22, 0, 0.22), MARKERS.items(), strict=True):
+    for position, (method, seeds) in enumerate(runs.items()):
+        for offset, (name, marker) in zip((-0.22, 0, 0.22), MARKERS.items(), strict=True):
             style: dict[str, Any] = {"color": COLOURS[method], "marker": marker, "linestyle": "", "clip_on": False}
-            value, low, high = (100 * number for number in over_seeds(seeds, measure))
-            axes.errorbar(value, place + offset, xerr=[[value - low], [high - value]], markersize=5, **style)
-            each = [100 * question_values(run, measure).mean() for run in seeds]
-            axes.plot(each, [place + offset] * len(seeds), markersize=3, alpha=0.4, **style)
+            value, low, high = (100 * number for number in over_seeds(seeds, name))
+            axes.errorbar(value, position + offset, xerr=[[value - low], [high - value]], markersize=5, **style)
+            each = [100 * question_values(run, name).mean() for run in seeds]
+            axes.plot(each, [position + offset] * len(seeds), markersize=3, alpha=0.4, **style)
     axes.set(yticks=range(len(runs)), yticklabels=[METHODS[method] for method in runs], xlim=(0, 101))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
@@ -137,10 +137,10 @@ def draw_curves(axes: Any, runs: dict[str, list[dict[str, Any]]], name: str, sca
     """Mean over seeds, and each seed as a thin line."""
     for method, seeds in runs.items():
         if method != "base":
-            updates = [point["update"] for point in seeds[0]["curve"]]
+            steps = [point["step"] for point in seeds[0]["curve"]]
             curves = np.array([[scale * point[name] for point in run["curve"]] for run in seeds])
-            axes.plot(updates, curves.mean(0), color=COLOURS[method], linewidth=2)
-            axes.plot(updates, curves.T, color=COLOURS[method], linewidth=0.6, alpha=0.5)
-    axes.set_xlabel("update")
+            axes.plot(steps, curves.mean(0), color=COLOURS[method], linewidth=2)
+            axes.plot(steps, curves.T, color=COLOURS[method], linewidth=0.6, alpha=0.5)
+    axes.set_xlabel("optimizer step")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)

@@ -19,7 +19,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from trl_latro.evaluation import Evaluation
-from trl_latro.evaluation.results import measures
+from trl_latro.evaluation.metrics import question_metrics
 
 from .settings import (
     BETA,
@@ -37,8 +37,8 @@ from .settings import (
 from .training import evaluate_model, load_base, train
 
 
-FIGURES = ("greedy_accuracy", "sample_accuracy", "maj@8", "greedy_rationale_tokens", "sample_rationale_tokens")
-CURVE_FIGURES = ("greedy_accuracy", "sample_accuracy", "greedy_rationale_tokens", "sample_rationale_tokens")
+METRICS = ("greedy_accuracy", "sample_accuracy", "maj@8", "greedy_rationale_tokens", "sample_rationale_tokens")
+CURVE_METRICS = ("greedy_accuracy", "sample_accuracy", "greedy_rationale_tokens", "sample_rationale_tokens")
 PACKAGES = ("trl_latro", "trl", "transformers", "torch", "datasets")
 
 
@@ -48,7 +48,7 @@ class Run(NamedTuple):
     task: str
     method: str
     seed: int
-    updates: int
+    steps: int
     test_puzzles: int
 
     def path(self, output_dir: Path) -> Path:
@@ -62,9 +62,9 @@ class Curve(TrainerCallback):
         self.task, self.tokenizer, self.questions = task, tokenizer, questions
         self.points: list[dict[str, float]] = []
 
-    def look(self, update: int, model: PreTrainedModel) -> None:
-        figures = evaluate_model(self.task, model, self.tokenizer, self.questions, CURVE_SAMPLES, seed=0).figures
-        self.points.append({"update": update, **{name: round(figures[name].value, 3) for name in CURVE_FIGURES}})
+    def look(self, step: int, model: PreTrainedModel) -> None:
+        metrics = evaluate_model(self.task, model, self.tokenizer, self.questions, CURVE_SAMPLES, seed=0).metrics
+        self.points.append({"step": step, **{name: round(metrics[name].value, 3) for name in CURVE_METRICS}})
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.look(0, kwargs["model"])
@@ -109,19 +109,19 @@ def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
         curve.look(0, model)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            model = train(task, run.method, run.seed, run.updates, Path(folder), curve)
+            model = train(task, run.method, run.seed, run.steps, Path(folder), curve)
     training_seconds = time.perf_counter() - start
     evaluation = evaluate_model(task, model, tokenizer, test, TEST_SAMPLES, run.seed)
     result = {
         **run._asdict(),
-        "figures": {name: [round(x, 5) for x in evaluation.figures[name]] for name in FIGURES},  # value, low, high
+        "metrics": {name: [round(x, 5) for x in evaluation.metrics[name]] for name in METRICS},  # value, low, high
         "per_question": per_question(evaluation, task),
         "curve": curve.points,
         "training_seconds": round(training_seconds, 1),
         "evaluation_seconds": round(time.perf_counter() - start - training_seconds, 1),
         "settings": {
             "learning_rate": LEARNING_RATE,
-            "rows_per_update": PROMPTS * SAMPLES,
+            "rows_per_step": PROMPTS * SAMPLES,
             "beta": BETA if run.method in REWARDS else None,
             "max_completion_length": task.max_completion_length,
             "samples_per_test_question": TEST_SAMPLES,
@@ -137,7 +137,7 @@ def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
 
 def per_question(evaluation: Evaluation, task: StudyTask) -> dict[str, Any]:
     """Verdicts of the test puzzles in their order: greedy 0 or 1, right samples, share of the majority that is right."""
-    found = measures(evaluation.generations, task.max_completion_length)
+    found = question_metrics(evaluation.generations, task.max_completion_length)
     samples = found["sample_accuracy"].numerator * TEST_SAMPLES
     return {
         "greedy": "".join(f"{value:.0f}" for value in found["greedy_accuracy"].numerator),

@@ -18,12 +18,13 @@ from trl import SFTConfig, SFTTrainer
 
 from baselines.baseline import answer_rows, gold_rows, rejection_rows
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.answer_template import AnswerTemplate
 from trl_latro.evaluation import Evaluation, evaluate
 
 from .settings import BETA, LEARNING_RATE, PROMPTS, REWARDS, SAMPLES, StudyTask, training_questions
 
 
-ANSWER_TEMPLATE = "The answer is {answer}."
+ANSWER_TEMPLATE = AnswerTemplate("The answer is {answer}.")
 
 COMMON: dict[str, Any] = {
     "per_device_train_batch_size": PROMPTS * SAMPLES,
@@ -57,7 +58,7 @@ def evaluate_model(
         model,
         tokenizer,
         questions,
-        ANSWER_TEMPLATE,
+        ANSWER_TEMPLATE.text,
         num_samples=num_samples,
         max_completion_length=task.max_completion_length,
         batch_size=500,
@@ -67,25 +68,25 @@ def evaluate_model(
 
 
 def train(
-    task: StudyTask, method: str, seed: int, updates: int, output_dir: Path, callback: TrainerCallback
+    task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback
 ) -> PreTrainedModel:
     """
-    The model after `updates` updates of a method of `METHODS` other than "base".
+    The model after `steps` optimizer steps of a method of `METHODS` other than "base".
 
     LaTRO samples `SAMPLES` rationales of each question once. Rejection sampling samples as many, before it trains.
     """
     model, tokenizer = load_base(task)
-    questions = training_questions(task, seed, updates)
+    questions = training_questions(task, seed, steps)
     trainer: Trainer
     if method in REWARDS:
         config = LaTROConfig(
             output_dir=str(output_dir),
             num_generations=SAMPLES,
-            max_steps=updates,
+            max_steps=steps,
             beta=BETA,
             max_completion_length=task.max_completion_length,
             reward_type=method,
-            answer_template=ANSWER_TEMPLATE,
+            answer_template=ANSWER_TEMPLATE.text,
             seed=seed,
             **COMMON,
         )
@@ -93,14 +94,14 @@ def train(
     else:
         sft_config = SFTConfig(
             output_dir=str(output_dir),
-            max_steps=updates,
+            max_steps=steps,
             max_length=None,
             seed=seed,
             **COMMON,
         )
         rows = sft_rows(task, method, seed, questions, model, tokenizer)
-        # Each row equally often, in random order, and as many rows in every update
-        rows = rows.select([place % len(rows) for place in range(updates * PROMPTS * SAMPLES)])
+        # Each row equally often, in random order, and as many rows in every step
+        rows = rows.select([position % len(rows) for position in range(steps * PROMPTS * SAMPLES)])
         trainer = SFTTrainer(model, sft_config, train_dataset=rows, processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)

@@ -4,12 +4,14 @@
     You are in the hall. Go north. Go up. Where are you?
     North from the hall is the cellar. Up from the cellar is the studio. The answer is studio.
 
-It has the interface of the dial puzzle (`puzzle.py`), but what a step needs is a fact known by heart, not arithmetic.
+What a step needs is a fact known by heart, where that of the dial needs arithmetic.
 """
 
 import random
-import zlib
 from dataclasses import dataclass
+from typing import Self
+
+from .common import Puzzle
 
 
 DIRECTIONS = ("north", "south", "east", "west", "up", "down")
@@ -38,7 +40,7 @@ ROOMS = tuple(HOUSE)
 
 
 @dataclass(frozen=True)
-class Step:
+class HouseStep:
     """A walk through one door."""
 
     direction: str
@@ -53,43 +55,12 @@ class Step:
         return f"{self.direction.capitalize()} from the {before} is the {after}."
 
 
-@dataclass(frozen=True)
-class Puzzle:
-    """A start room and two to four steps."""
+class HousePuzzle(Puzzle):
+    """A start room and two to four steps; few have two, because there are only 576 of them."""
 
-    start: str
-    steps: tuple[Step, ...]
+    text = "You are in the {start}. {instructions} Where are you?"
 
-    @property
-    def prompt(self) -> str:
-        instructions = " ".join(step.instruction() for step in self.steps)
-        return f"You are in the {self.start}. {instructions} Where are you?"
-
-    @property
-    def answer(self) -> str:
-        room = self.start
-        for step in self.steps:
-            room = step.apply(room)
-        return room
-
-    @property
-    def rationale(self) -> str:
-        sentences, room = [], self.start
-        for step in self.steps:
-            sentences.append(step.working(room, step.apply(room)))
-            room = step.apply(room)
-        return " ".join(sentences)
-
-    @property
-    def held_out(self) -> bool:
-        """One puzzle in ten is never trained on, by a checksum of its text: the same split for every seed."""
-        return zlib.crc32(self.prompt.encode()) % 10 == 0
-
-
-def draw_puzzle(rng: random.Random, held_out: bool) -> Puzzle:
-    """A puzzle from one side of the split; few have two steps, because there are only 576 of them."""
-    while True:
+    @classmethod
+    def draw(cls, rng: random.Random) -> Self:
         (count,) = rng.choices((2, 3, 4), weights=(1, 4, 5))
-        puzzle = Puzzle(rng.choice(ROOMS), tuple(Step(rng.choice(DIRECTIONS)) for _ in range(count)))
-        if puzzle.held_out == held_out:
-            return puzzle
+        return cls(rng.choice(ROOMS), tuple(HouseStep(rng.choice(DIRECTIONS)) for _ in range(count)))

@@ -1,8 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Make `base_model/` or `house_base_model/`: a tiny Llama that can work a puzzle step by step, but mostly guesses.
+"""Make `dial_base_model/` or `house_base_model/`: a tiny Llama that can work a puzzle step by step, but mostly guesses.
 
-    python examples/puzzle/make_base_model.py --task dial
-    python examples/puzzle/make_base_model.py --task house
+    python examples/puzzles/make_base_model.py --task dial
+    python examples/puzzles/make_base_model.py --task house
 
 It stands for a pre-trained language model: it has read correct texts, sloppy texts and, more than anything else, texts
 that say "I guess." and name some answer. It never reads a held-out puzzle. Everything is seeded. It takes some ten to
@@ -12,23 +12,27 @@ twenty minutes on one core.
 import argparse
 import math
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import house
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import puzzle as dial
-from puzzle import is_correct, make_puzzles, write_answers
+
+sys.path[0] = str(Path(__file__).parents[1])  # Python has put this script's folder there, not the one of the package
+
+from puzzles.common import Puzzle, draw_puzzle, is_correct, make_puzzles, write_answers  # noqa: E402
+from puzzles.dial import DialPuzzle  # noqa: E402
+from puzzles.house import ROOMS, HousePuzzle  # noqa: E402
 
 
-END, PAD = "<|end_of_text|>", "<|pad|>"
+EOS, PAD = "<|end_of_text|>", "<|pad|>"
 GUESS = "I guess."
 
 
@@ -37,7 +41,7 @@ class Texts:
     """What the base model of a kind of puzzle reads."""
 
     folder: str  # where the model goes
-    draw: Callable[[random.Random, bool], Any]  # a puzzle from one side of the split
+    kind: type[Puzzle]
     guess: Callable[[random.Random], str]  # any answer
     slip: Callable[[Any, random.Random], Any]  # a wrong state in place of the right one
     slip_rate: float  # of the steps of a sloppy text
@@ -46,10 +50,10 @@ class Texts:
     vocab_size: int
     steps: int  # of training
 
-    def correct(self, puzzle: Any, rng: random.Random) -> str:
+    def correct(self, puzzle: Puzzle, rng: random.Random) -> str:
         return f"{puzzle.prompt} {puzzle.rationale} The answer is {self.noisy(puzzle.answer, rng)}."
 
-    def sloppy(self, puzzle: Any, rng: random.Random) -> str:
+    def sloppy(self, puzzle: Puzzle, rng: random.Random) -> str:
         """A slip gives a wrong state, from which the text then goes on."""
         sentences, state = [], puzzle.start
         for step in puzzle.steps:
@@ -60,24 +64,24 @@ class Texts:
             state = after
         return f"{puzzle.prompt} {' '.join(sentences)} The answer is {self.noisy(str(state), rng)}."
 
-    def guessed(self, puzzle: Any, rng: random.Random) -> str:
+    def guessed(self, puzzle: Puzzle, rng: random.Random) -> str:
         return f"{puzzle.prompt} {GUESS} The answer is {self.guess(rng)}."
 
     def noisy(self, answer: str, rng: random.Random) -> str:
         return self.guess(rng) if rng.random() < self.noise_rate else answer
 
     def draw_text(self, rng: random.Random, first_part: bool) -> str:
-        puzzle = self.draw(rng, False)
+        puzzle = draw_puzzle(self.kind, rng, held_out=False)
         if first_part:  # without it, training can get stuck before the model has learnt to copy operands
             return self.correct(puzzle, rng)
-        (kind,) = rng.choices((self.correct, self.sloppy, self.guessed), weights=self.mix)
-        return kind(puzzle, rng)
+        (make_text,) = rng.choices((self.correct, self.sloppy, self.guessed), weights=self.mix)
+        return make_text(puzzle, rng)
 
 
 TASKS = {
     "dial": Texts(
-        folder="base_model",
-        draw=dial.draw_puzzle,
+        folder="dial_base_model",
+        kind=DialPuzzle,
         guess=lambda rng: str(rng.randrange(10)),
         slip=lambda digit, rng: (digit + rng.randint(1, 9)) % 10,
         slip_rate=1 / 8,
@@ -88,9 +92,9 @@ TASKS = {
     ),
     "house": Texts(
         folder="house_base_model",
-        draw=house.draw_puzzle,
-        guess=lambda rng: rng.choice(house.ROOMS),
-        slip=lambda room, rng: rng.choice([other for other in house.ROOMS if other != room]),
+        kind=HousePuzzle,
+        guess=lambda rng: rng.choice(ROOMS),
+        slip=lambda room, rng: rng.choice([other for other in ROOMS if other != room]),
         slip_rate=1 / 4,
         noise_rate=0.06,
         mix=(0.15, 0.30, 0.55),
@@ -112,13 +116,13 @@ def make_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[END, PAD],
+        special_tokens=[EOS, PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=128, padding_side="left"
+        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, model_max_length=128, padding_side="left"
     )
 
 
@@ -130,7 +134,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> floa
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles: list[Any]) -> str:
+def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles: list[Puzzle]) -> str:
     greedy = write_answers(model, tokenizer, puzzles, sample=False)
     samples = write_answers(model, tokenizer, puzzles, sample=True)
     accuracy = [
@@ -160,11 +164,11 @@ def main() -> None:
     torch.set_num_threads(1)  # so that sums do not depend on the number of cores
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
-    held_out = make_puzzles(500, args.seed, held_out=True, draw=texts.draw)
+    held_out = make_puzzles(texts.kind, 500, args.seed, held_out=True)
     tokenizer = make_tokenizer(
         [
             text(puzzle, rng)
-            for puzzle in make_puzzles(2000, args.seed, held_out=False, draw=texts.draw)
+            for puzzle in make_puzzles(texts.kind, 2000, args.seed, held_out=False)
             for text in (texts.correct, texts.guessed)
         ],
         texts.vocab_size,
@@ -190,14 +194,13 @@ def main() -> None:
     start, losses = time.time(), []
     for step in range(steps):
         first_part = step < 0.4 * steps
-        batch = [texts.draw_text(rng, first_part) + END for _ in range(64)]
+        batch = [texts.draw_text(rng, first_part) + EOS for _ in range(64)]
         inputs = tokenizer(batch, padding=True, padding_side="right", return_tensors="pt")
         labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak=2e-3)
-        logits = model(inputs["input_ids"], use_cache=False).logits[
-            :, :-1
-        ]  # causal and padded on the right: no mask is needed
+        # Causal and padded on the right: no mask is needed
+        logits = model(inputs["input_ids"], use_cache=False).logits[:, :-1]
         loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
