@@ -3,6 +3,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,24 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-BASE_MODEL = EXAMPLES / "puzzle" / "base_model"
+BASE_MODEL = EXAMPLES / "puzzles" / "dial_base_model"
 sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "baselines")]
 
 from baselines.baseline import answer_rows, gold_rows, rejection_rows  # noqa: E402
-from puzzle.puzzle import make_puzzles  # noqa: E402
+from puzzles.common import make_puzzles  # noqa: E402
+from puzzles.dial import DialPuzzle  # noqa: E402
+from trl_latro.answer_template import AnswerTemplate  # noqa: E402
 from trl_latro.cli.evaluate import main as evaluate_main  # noqa: E402
 from trl_latro.evaluation import evaluate  # noqa: E402
 
 
-TEMPLATE = "The answer is {answer}."
+TEMPLATE = AnswerTemplate("The answer is {answer}.")
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 
 
@@ -32,7 +36,7 @@ def puzzle_questions(count: int = 8) -> Dataset:
     return Dataset.from_list(
         [
             {"prompt": puzzle.prompt, "answer": puzzle.answer, "rationale": f" {puzzle.rationale}"}
-            for puzzle in make_puzzles(count, seed=3, held_out=False)
+            for puzzle in make_puzzles(DialPuzzle, count, seed=3, held_out=False)
         ]
     )
 
@@ -56,7 +60,7 @@ def test_data_without_gold_rationales_are_refused() -> None:
         gold_rows(dataset, TEMPLATE)
 
 
-def test_the_loss_is_that_of_rationale_answer_and_end_token(tmp_path: Path) -> None:
+def test_the_loss_is_that_of_rationale_answer_and_eos_token(tmp_path: Path) -> None:
     questions, tokenizer = puzzle_questions(2), AutoTokenizer.from_pretrained(BASE_MODEL)
     args = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none", max_length=None)
     trainer = SFTTrainer(
@@ -105,7 +109,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, script: str, args: dict[str, Any])
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> dict[str, Any]:
-    """Two updates of eight rows on a file of dial puzzles."""
+    """Two steps of eight rows on a file of dial puzzles."""
     lines = [
         {"question": row["prompt"], "answer": row["answer"], "gold": row["rationale"]} for row in puzzle_questions(12)
     ]
@@ -141,6 +145,27 @@ def test_sft_scripts_train_and_save(
     assert has_moved(arguments["output_dir"])
     with pytest.raises(ValueError, match="already holds checkpoints"):
         run_here(monkeypatch, "sft_gold.py", {**arguments, "rationale_column": "gold"})
+
+
+def test_a_baseline_resumes_exactly(arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments |= {"max_steps": 4, "save_steps": 1, "logging_steps": 2, "learning_rate": 1e-3}
+    whole, parts = arguments["output_dir"], arguments["output_dir"].with_name("parts")
+    run_here(monkeypatch, "sft_answer.py", arguments)
+    # 10 rows make an epoch of two steps, of eight and of two: the first checkpoint is in the middle of one, and of a line
+    # of the log. The last was cut short.
+    for step in (1, 2):
+        shutil.copytree(whole / f"checkpoint-{step}", parts / f"checkpoint-{step}")
+    (parts / "checkpoint-2" / "trainer_state.json").unlink()
+    run_here(monkeypatch, "sft_answer.py", {**arguments, "output_dir": parts, "resume_from_checkpoint": "last"})
+
+    first, second = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+    logs = [
+        TrainerState.load_from_json(folder / "checkpoint-4" / "trainer_state.json").log_history
+        for folder in (whole, parts)
+    ]
+    assert [entry["step"] for entry in logs[0]] == [2, 4]
+    assert [entry["loss"] for entry in logs[0]] == [entry["loss"] for entry in logs[1]]
 
 
 def test_rejection_sampling_trains_on_an_evaluation_of_the_training_questions(

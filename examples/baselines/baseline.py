@@ -21,23 +21,22 @@ from trl import (
 )
 
 from trl_latro import LaTROConfig
+from trl_latro.answer_template import AnswerTemplate
 from trl_latro.cli.common import AnyMachine, TrainArguments, check_model, last_push, prepare
-from trl_latro.durability.hub import SayFailedPushes
-from trl_latro.durability.trackers import TrackerRun
-from trl_latro.evaluation.generation import find_stop_strings
-from trl_latro.evaluation.results import Generation
-from trl_latro.truncation import find_stop
+from trl_latro.durability.checkpoints import say_failed_write
+from trl_latro.durability.trainer import DurableTrainer
+from trl_latro.evaluation.generation import Generation
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
 
 
-def answer_rows(dataset: Dataset, answer_template: str) -> Dataset:
+def answer_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
     """Rows without rationale: the answer right behind the prompt."""
-    return Dataset.from_list([_row(row["prompt"], SEPARATOR + _answer(row, answer_template)) for row in dataset])
+    return Dataset.from_list([_row(row["prompt"], SEPARATOR + answer_template.fill(row["answer"])) for row in dataset])
 
 
-def gold_rows(dataset: Dataset, answer_template: str) -> Dataset:
+def gold_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
     """Rows with the rationale that comes with the data, and the answer behind it."""
     if "rationale" not in dataset.column_names:
         raise ValueError(
@@ -48,11 +47,11 @@ def gold_rows(dataset: Dataset, answer_template: str) -> Dataset:
     for row in dataset:
         # Behind a text prompt on a line of its own, as in a prompt with solved questions, unless it says otherwise
         lead = "" if row["rationale"][0].isspace() else "\n"
-        rows.append(_row(row["prompt"], lead + row["rationale"] + SEPARATOR + _answer(row, answer_template)))
+        rows.append(_row(row["prompt"], lead + row["rationale"] + SEPARATOR + answer_template.fill(row["answer"])))
     return Dataset.from_list(rows)
 
 
-def rejection_rows(dataset: Dataset, generations: list[Generation], answer_template: str) -> Dataset:
+def rejection_rows(dataset: Dataset, generations: list[Generation], answer_template: AnswerTemplate) -> Dataset:
     """
     Rows with the model's own rationales that led to the right answer. Each right sample is a row, so a rationale weighs as
     much as the model writes it: with each different one kept once, lucky guesses would weigh as much as the reasoning that
@@ -67,12 +66,13 @@ def rejection_rows(dataset: Dataset, generations: list[Generation], answer_templ
                 f"Question {one.question} of the generations, {one.prompt!r}, is not that of the training data. Make "
                 "them with `trl-latro evaluate --split train` and the same task, validation_size and num_shots."
             )
-    stop_strings = find_stop_strings(answer_template)
     rows = []
     for one in generations:
         if one.kind == "sample" and one.correct:
-            rationale = one.completion[: find_stop(one.completion, stop_strings)]
-            rows.append(_row(one.prompt, rationale + _answer(dataset[one.question], answer_template)))
+            rationale = one.completion
+            for stop in answer_template.stop_strings:
+                rationale = rationale.partition(stop)[0]
+            rows.append(_row(one.prompt, rationale + answer_template.fill(dataset[one.question]["answer"])))
     if not rows:
         raise ValueError(
             f"None of the model's samples for {len(dataset)} questions is right: there is nothing to keep."
@@ -83,16 +83,22 @@ def rejection_rows(dataset: Dataset, generations: list[Generation], answer_templ
 @dataclass
 class BaselineConfig(AnyMachine, SFTConfig):
     """
-    [`~trl.SFTConfig`] with as many updates and rows as LaTRO's runs have (117 of 384 on 8 GPUs), and without a length
-    at which rows are cut.
+    [`~trl.SFTConfig`] with as many steps and rows as LaTRO's runs have (117 of 384 on 8 GPUs), and without a length at
+    which rows are truncated.
     """
 
-    max_steps: int = field(default=117, metadata={"help": "Number of updates."})
+    max_steps: int = field(default=117, metadata={"help": "Number of optimizer steps."})
     per_device_train_batch_size: int = field(default=4, metadata={"help": "Rows per device and forward."})
     gradient_accumulation_steps: int = field(
-        default=12, metadata={"help": "Number of forwards and backwards whose gradients make one update."}
+        default=12, metadata={"help": "Number of forwards and backwards whose gradients make one step."}
     )
-    max_length: int | None = field(default=None, metadata={"help": "Cut longer rows. Not set: no row is cut."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Truncate longer rows. Not set: no row is truncated."}
+    )
+
+
+class BaselineTrainer(DurableTrainer, SFTTrainer):
+    """TRL's [`~trl.SFTTrainer`], whose runs resume, push and log as those of `LaTROTrainer` do."""
 
 
 def make_parser(*more: type) -> TrlParser:
@@ -104,7 +110,7 @@ def train(
     task_args: TrainArguments,
     training_args: BaselineConfig,
     model_args: ModelConfig,
-    make_rows: Callable[[Dataset, str], Dataset],
+    make_rows: Callable[[Dataset, AnswerTemplate], Dataset],
 ) -> None:
     """Train on the rows that `make_rows` makes of the training questions and the answer template, and save the model."""
     task = task_args.get_task()
@@ -113,7 +119,7 @@ def train(
     checkpoint, tokenizer = prepare(task_args, training_args, model_args)
     # Without the validation questions, as for LaTRO
     rows = make_rows(task_args.load("train", tokenizer), task.answer_template)
-    trainer = SFTTrainer(
+    trainer = BaselineTrainer(
         model_args.model_name_or_path,
         training_args,
         train_dataset=rows,
@@ -121,12 +127,10 @@ def train(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    if training_args.push_to_hub:
-        trainer.add_callback(SayFailedPushes(trainer))
-    TrackerRun(training_args).begin_training(trainer, resumed=checkpoint is not None)
     trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with the card
-    trainer.create_model_card(model_name=Path(output_dir).name)
+    with say_failed_write(Path(output_dir)):
+        trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with the card
+        trainer.create_model_card(model_name=Path(output_dir).name)
     trainer.accelerator.print(f"Trained on {len(rows)} rows. Model saved to {output_dir}.")
     try:
         if training_args.push_to_hub:
@@ -134,10 +138,6 @@ def train(
                 trainer.push_to_hub()
     finally:
         trainer.accelerator.end_training()
-
-
-def _answer(row: dict[str, Any], answer_template: str) -> str:
-    return answer_template.fill(row["answer"])
 
 
 def _row(prompt: Any, text: str) -> dict[str, Any]:

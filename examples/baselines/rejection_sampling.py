@@ -18,8 +18,9 @@ from pathlib import Path
 from baseline import make_parser, rejection_rows, train
 from datasets import Dataset
 
+from trl_latro.answer_template import AnswerTemplate
 from trl_latro.evaluation.files import RESULTS, read_generations
-from trl_latro.evaluation.results import Generation
+from trl_latro.evaluation.generation import Generation
 
 
 @dataclass
@@ -48,7 +49,7 @@ def main() -> None:
     *arguments, samples_args = make_parser(SamplesArguments).parse_args_and_config()
     generations = samples_args.read()
 
-    def make_rows(dataset: Dataset, answer_template: str) -> Dataset:
+    def make_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
         return rejection_rows(dataset, generations, answer_template)
 
     train(*arguments, make_rows=make_rows)
