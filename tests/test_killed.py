@@ -195,7 +195,7 @@ def test_sigterm_to_one_of_two_ranks_ends_both_after_the_same_update(tmp_path: P
     process = start(launcher, args, stopped)
     signal_rank_1(process, stopped, 5, signal.SIGTERM)
     output = finish(process, stopped, killed=False)
-    (update,) = set(re.findall(r"SIGTERM after update (\d+)", output))
+    (update,) = set(re.findall(r"SIGTERM after step (\d+)", output))
     assert 5 < int(update) < UPDATES
     assert is_whole(stopped / "run" / f"checkpoint-{update}")
     finish(start(launcher, [*args, "--resume_from_checkpoint", "last"], stopped), stopped, killed=False)
