@@ -56,8 +56,8 @@ def test_scores_are_those_of_completions_that_stopped_at_the_stop_string(tmp_pat
     rows = [row for row in trainer.eval_dataset for _ in range(4)]
     trainer.model.eval()
     graded = scored_completions(trainer, rows)
-    lengths = trainer._metrics["eval"]["completions/max_length"]
-    assert lengths == [LENGTH], "tokens of the answer are not counted"
+    scored = trainer._rollouts["eval"].scored()
+    assert scored.columns.sampled_lengths.max() == LENGTH, "tokens of the answer are not counted"
     for prompt in trainer.engine.completions:
         trainer.engine.completions[prompt] = [
             next((ids[:i] for i in range(len(ids)) if TOKENIZER.decode(ids[:i]).endswith("The answer is")), ids)[
@@ -154,7 +154,7 @@ def test_sampled_rationales_are_those_of_training_and_go_on_to_an_answer(
     longest = max(len(completion.ids) for completion in completions)
     assert longest > LENGTH if stop_strings is None else longest == LENGTH
     assert trainer.generation_config.max_new_tokens == LENGTH, "an evaluation changes nothing for training"
-    assert len(trainer._metrics["eval"]["accuracy"]) == 32
+    assert len(trainer._rollouts["eval"].grades) == 32
 
 
 def test_the_answers_token_budget_ends_where_the_models_positions_do(tmp_path: Path) -> None:

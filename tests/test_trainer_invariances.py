@@ -302,9 +302,9 @@ def test_sampling_ends_with_the_token_that_completes_a_stop_string(tmp_path, eva
             assert len(ids) == kept == limit, "it ended without a reason"
     assert ended >= 8, "too few reached a stop string to prove anything"
     assert len({len(ids) for ids in sampled}) > 3
-    metrics = trainer._metrics["eval" if evaluating else "train"]
-    assert metrics["latro/finished_ratio"][0] == pytest.approx(1 - unfinished / 32)
-    assert metrics["completions/max_length"][0] <= limit, "more tokens were counted than were sampled"
+    columns = trainer._rollouts["eval" if evaluating else "train"].scored().columns
+    assert columns.finished.mean().item() == pytest.approx(1 - unfinished / 32)
+    assert columns.sampled_lengths.max() <= limit, "more tokens were counted than were sampled"
 
 
 def test_samples_of_a_prompt_differ_and_the_seed_decides(tmp_path):

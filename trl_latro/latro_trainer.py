@@ -13,7 +13,9 @@ from accelerate.utils import gather, gather_object
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 from trl import RLOOTrainer, is_conversational
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
@@ -24,6 +26,7 @@ from . import checks, objective, samples, shared_prompt
 from .answer_template import AnswerTemplate
 from .durability.trainer import DurableTrainer
 from .end_of_turn import find_end_of_turn
+from .eval_samples import EvalSamples
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
 from .micro_batches import form_micro_batches
@@ -35,7 +38,7 @@ from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
 from .rollout.transformers_engine import TransformersEngine
 from .rollout.vllm_engine import VLLMEngine
-from .samples import Rollout, SampleColumns, ScoredSamples
+from .samples import LossColumns, Rollout, SampleColumns, ScoredSamples
 from .truncation import Truncator
 
 
@@ -168,7 +171,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self.engine = self._make_engine()
         # What outlives a method call
         self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and "eval", until all are scored
-        self._num_graded = 0  # completions graded in the evaluation under way, over all processes
+        self._eval_samples = EvalSamples()  # of the evaluation under way
         self._guard = NonfiniteGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self.add_callback(self._guard)
 
@@ -317,11 +320,10 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         batch = self._pack(prompts, answers, prompt_ids, completions)
         batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
         texts = self._tokenizer.batch_decode([one.ids for one in completions], skip_special_tokens=True)
-        grades = self._grade(inputs, texts, completions) if mode == "eval" else [None] * len(inputs)
+        grades = self._grade(inputs, texts, completions) if mode == "eval" else []
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
-        self._rollouts[mode] = Rollout(
-            gather_object(samples.completion_rows(prompts, answers, texts, rationales, grades))
-        )
+        table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
+        self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades))
 
         to_score = {
             "finished": torch.tensor([float(one.rationale.finished) for one in completions], device=device),
@@ -356,21 +358,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     # ---- grade ----
 
     def _grade(self, inputs: list[dict[str, Any]], texts: list[str], completions: list[Completion]) -> list[Grade]:
-        """Whether the completions' own answers are right; evaluation logs it."""
-        grades = [
+        """Whether the completions' own answers are right, for the metrics of evaluation."""
+        return [
             grade_completion(text, row, self.answer_template, self.grader) if one.rationale.finished else NO_ANSWER
             for text, row, one in zip(texts, inputs, completions, strict=True)
         ]
-        of_all = gather_object(grades)
-        loader = self.accelerator.gradient_state.active_dataloader
-        if loader is not None and isinstance(loader.dataset, Sized):
-            # With several processes the first prompts come again to fill up the last batch
-            of_all = of_all[: len(loader.dataset) * self._group_size - self._num_graded]
-        self._num_graded += len(of_all)
-        # One value per sample or group, so that their mean is that over all of them
-        for name, values in samples.accuracy_metrics(of_all, self._group_size).items():
-            self._metrics["eval"][name].extend(values)
-        return grades
 
     # ---- score ----
 
@@ -439,7 +431,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         From the log-probs `(B, L)` of all rationales of the prompts, over all processes, to the parts of the loss:
         `old_logps` and `advantages` of shape `(B,)`, `answer_weights` of shape `(B, L)`.
         """
-        mode, reward = self._mode, self.args.reward
+        mode, reward, rollout = self._mode, self.args.reward, self._rollouts[self._mode]
         rationale_mask, answer_mask = batch["rationale_mask"], batch["answer_mask"]
         old_logps = (logps * rationale_mask).sum(1)  # (B,) log pi(z|x)
         kl = torch.zeros_like(old_logps)
@@ -461,7 +453,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         samples.check_groups(rows, self._group_size, mode)
         finite = torch.stack([columns.values, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
         if not finite.all():  # the same on all processes
-            self._guard.report("A reward", self._rollouts[mode].prompts(rows[~finite]), self.args, self.state)
+            self._guard.report("A reward", rollout.prompts(rows[~finite]), self.args, self.state)
 
         credit = objective.assign_credit(
             columns.values,
@@ -474,7 +466,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             reward_clip_range=self.reward_clip_range,
             normalize_advantages=self.normalize_advantages,
         )
-        self._log_samples(mode, ScoredSamples(rows, columns, credit))
+        rollout.parts.append(ScoredSamples(rows, columns, credit))
+        self._log_samples(mode, rollout)
 
         first = self.accelerator.process_index * len(old_logps)
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
@@ -497,16 +490,19 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         # loss = - mean_k( A_k * log pi(z_k|x) + answer_coef * sum_t w_kt * logp_kt )      (paper, Eq. 4)
         rationale_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,)
-        rationale_loss = objective.rationale_loss(
-            rationale_logps, batch["old_logps"], batch["advantages"], self.epsilon_low, self.epsilon_high
-        ).mean()
-        answer_loss = objective.answer_loss(logps, batch["answer_weights"]).mean()
-        loss = rationale_loss + self.args.answer_coef * answer_loss
+        ratio = (rationale_logps - batch["old_logps"]).exp()  # (B,)
+        rationale_loss = objective.rationale_loss(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
+        answer_loss = objective.answer_loss(logps, batch["answer_weights"])  # (B,)
+        loss = rationale_loss.mean() + self.args.answer_coef * answer_loss.mean()
         if self.aux_loss_enabled:
             loss = loss + self.router_aux_loss_coef * aux_loss
             self._metrics[mode]["aux_loss"].append(self.accelerator.gather(aux_loss).mean().item())
 
-        self._log_loss(mode, batch, rationale_logps.detach(), rationale_loss.detach(), answer_loss.detach(), entropies)
+        low, high = objective.is_clipped(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
+        weighted_aux_loss = loss - rationale_loss.mean() - self.args.answer_coef * answer_loss.mean()
+        entropy = (entropies * batch["rationale_mask"]).sum(1)
+        columns = (rationale_loss, answer_loss, weighted_aux_loss.expand_as(ratio), low, high, entropy)
+        self._log_loss(mode, batch, LossColumns(*columns))
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -515,18 +511,22 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     # ---- evaluation and checkpoints ----
 
-    def begin_evaluation(self) -> None:
-        super().begin_evaluation()
-        # An evaluation that was interrupted leaves nothing to the next one
-        self._metrics["eval"].clear()
-        self._num_graded = 0
-
-    def prediction_step(
-        self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[Tensor, None, None]:
-        loss, _, _ = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        # `Trainer` takes the samples for the dataset's rows, and of the last batch drops what is more: whole processes
-        return self.accelerator.reduce(loss, reduction="mean"), None, None
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As the parent's. Every metric, the loss too, is a mean over the samples of this evaluation."""
+        rows = dataloader.dataset
+        self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if isinstance(rows, Sized) else None)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        metrics = self._eval_samples.metrics(self.num_generations_eval, self.beta, self.args.answer_coef)
+        metrics["num_tokens"] = self.state.num_input_tokens_seen
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
+        return output
 
     def state_of_process(self) -> dict[str, Any]:
         """Beside the parent's: the samples of a generation batch that has steps to come."""
@@ -547,20 +547,18 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     # ---- log ----
 
-    def _log_samples(self, mode: str, part: ScoredSamples) -> None:
+    def _log_samples(self, mode: str, rollout: Rollout) -> None:
         """Metrics and table of the samples of all processes, as soon as all that were drawn together are scored."""
-        rollout = self._rollouts[mode]
-        scored = rollout.add(part)
+        scored = rollout.scored()
         if scored is None:
             return
-        metrics, (_, columns, credit) = self._metrics[mode], scored
+        _, columns, credit = scored
         if mode == "train":
-            tokens = (columns.prompt_lengths + columns.sampled_lengths).long().sum()
-            self.state.num_input_tokens_seen += int(tokens)
-        metrics["num_tokens"] = [self.state.num_input_tokens_seen]
-        found = samples.length_metrics(columns) | samples.reward_metrics(columns, credit, self._group_size, self.beta)
-        for name, value in found.items():
-            metrics[name].append(value)
+            self.state.num_input_tokens_seen += int((columns.prompt_lengths + columns.sampled_lengths).long().sum())
+            self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
+            metrics = samples.reward_metrics(columns, credit, self._group_size, self.beta)
+            for name, value in (samples.length_metrics(columns) | metrics).items():
+                self._metrics[mode][name].append(value)
 
         # The parent prints the table and sends it to the trackers
         for name in ("prompt", "completion"):
@@ -571,29 +569,16 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._logs["rewards"]["reward"].extend(credit.rewards.tolist())
         self._logs["advantages"].extend(credit.advantages.tolist())
 
-    def _log_loss(
-        self,
-        mode: str,
-        batch: dict[str, Tensor],
-        rationale_logps: Tensor,
-        rationale_loss: Tensor,
-        answer_loss: Tensor,
-        entropies: Tensor,
-    ) -> None:
-        """Metrics of one forward, averaged over processes. On-policy `latro/policy_loss` is near 0 by construction."""
-        ratio = (rationale_logps - batch["old_logps"]).exp()  # (B,)
-        low, high = samples.clip_ratios(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
-        means = {
-            "latro/policy_loss": rationale_loss,
-            "latro/answer_loss": answer_loss,
-            "clip_ratio/low_mean": low,
-            "clip_ratio/high_mean": high,
-            "clip_ratio/region_mean": low + high,
-        }
-        of_all = self.accelerator.reduce(torch.stack(list(means.values())), reduction="mean")
-        for name, value in zip(means, of_all.tolist(), strict=True):
-            self._metrics[mode][name].append(value)
-        mask = batch["rationale_mask"]
-        sums = torch.stack([(entropies * mask).sum(), mask.sum().float()])
-        entropy, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        self._metrics[mode]["entropy"].append(entropy / max(tokens, 1.0))
+    def _log_loss(self, mode: str, batch: dict[str, Tensor], own: LossColumns) -> None:
+        """Metrics of one forward of all processes."""
+        num_tokens = batch["rationale_mask"].sum(1).float()  # (B,)
+        *columns, num_tokens = gather(torch.stack([*own, num_tokens], dim=1).detach()).unbind(1)  # (N,) each
+        losses = LossColumns(*columns)
+        if mode == "train":
+            for name, value in losses.metrics(num_tokens.sum()).items():
+                self._metrics[mode][name].append(value)
+        else:
+            rollout = self._rollouts[mode]
+            scored = rollout.scored()
+            if scored is not None:
+                self._eval_samples.add(scored, losses, rollout.grades)

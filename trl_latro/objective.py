@@ -229,22 +229,24 @@ def assign_credit(
     return Credit(rewards, advantages, row_weights)
 
 
-def rationale_loss(logps: Tensor, old_logps: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
+def rationale_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
     """
     Clipped surrogate of the REINFORCE term, whose on-policy gradient is `-A_k * grad log pi(z_k|x)` (paper, Eq. 4).
 
     Args:
-        logps (`torch.Tensor` of shape `(B,)`):
-            `log pi(z|x)`, summed over the rationale's tokens.
-        old_logps (`torch.Tensor` of shape `(B,)`):
-            The same at the time of sampling.
+        ratio (`torch.Tensor` of shape `(B,)`):
+            `pi(z|x)` over that at the time of sampling. On-policy it is 1, its gradient is that of `log pi(z|x)`.
         advantages (`torch.Tensor` of shape `(B,)`):
             Advantages, detached.
         low (`float`), high (`float`):
-            The ratio is clipped to `[1 - low, 1 + high]`, as in RLOO. On-policy the ratio is 1.
+            The ratio is clipped to `[1 - low, 1 + high]`, as in RLOO.
     """
-    ratio = (logps - old_logps).exp()
     return -torch.min(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)  # (B,)
+
+
+def is_clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Where [`rationale_loss`] takes the clipped ratio, `(B,)` of 0 and 1: below, and above."""
+    return ((ratio < 1 - low) & (advantages < 0)).float(), ((ratio > 1 + high) & (advantages > 0)).float()
 
 
 def answer_loss(logps: Tensor, weights: Tensor) -> Tensor:

@@ -33,6 +33,31 @@ class ScoredSamples(NamedTuple):
     credit: Credit
 
 
+class LossColumns(NamedTuple):
+    """Parts of the loss of each sample, `(B,)` or `(N,)`."""
+
+    rationale_loss: Tensor
+    answer_loss: Tensor
+    weighted_aux_loss: Tensor  # of the forward that the sample was in; 0 but for a model of experts
+    clipped_low: Tensor  # 1 where the probability ratio to the time of sampling is clipped below, as in RLOO
+    clipped_high: Tensor
+    entropy: Tensor  # summed over the rationale's tokens
+
+    def metrics(self, num_tokens: Tensor) -> dict[str, float]:
+        """Means over the samples, and of the entropy over their `num_tokens` rationale tokens."""
+        low, high = self.clipped_low.mean(), self.clipped_high.mean()
+        metrics = {
+            # On-policy this is near 0 by construction
+            "latro/policy_loss": self.rationale_loss.mean(),
+            "latro/answer_loss": self.answer_loss.mean(),
+            "clip_ratio/low_mean": low,
+            "clip_ratio/high_mean": high,
+            "clip_ratio/region_mean": low + high,
+            "entropy": self.entropy.sum() / num_tokens.clamp(min=1.0),
+        }
+        return {name: value.item() for name, value in metrics.items()}
+
+
 @dataclass
 class Rollout:
     """
@@ -43,16 +68,18 @@ class Rollout:
     Args:
         table (`list[dict[str, Any]]`):
             A row of the completions table for each sample, as far as it is known before scoring: `"prompt"` at least.
+        grades (`list[Grade]`, *optional*):
+            Verdicts on the completions' own answers, in evaluation.
         parts (`list[ScoredSamples]`, *optional*):
             Parts that are scored.
     """
 
     table: list[dict[str, Any]]
+    grades: list[Grade] = field(default_factory=list)
     parts: list[ScoredSamples] = field(default_factory=list)
 
-    def add(self, part: ScoredSamples) -> ScoredSamples | None:
-        """Add a part. Once all samples are scored, return them in the order in which they were drawn."""
-        self.parts.append(part)
+    def scored(self) -> ScoredSamples | None:
+        """All samples in the order in which they were drawn, once they are scored."""
         rows = torch.cat([part.rows for part in self.parts])
         if len(rows) < len(self.table):
             return None
@@ -177,10 +204,3 @@ def accuracy_metrics(grades: list[Grade], num_generations: int) -> dict[str, lis
         f"maj@{num_generations}": [majority_accuracy(group) for group in groups],
         "no_answer": [float(grade.extracted is None) for grade in grades],
     }
-
-
-def clip_ratios(ratio: Tensor, advantages: Tensor, epsilon_low: float, epsilon_high: float) -> tuple[Tensor, Tensor]:
-    """Shares of samples `(B,)` whose probability ratio to the time of sampling is clipped below and above, as in RLOO."""
-    low = (ratio < 1 - epsilon_low) & (advantages < 0)
-    high = (ratio > 1 + epsilon_high) & (advantages > 0)
-    return low.float().mean(), high.float().mean()

@@ -1,0 +1,59 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The samples of one evaluation: its metrics are means over them, whatever the batches and processes."""
+
+import torch
+
+from .grading import Grade
+from .objective import Credit
+from .samples import LossColumns, SampleColumns, ScoredSamples, accuracy_metrics, length_metrics, reward_metrics
+
+
+class EvalSamples:
+    """
+    Collects the samples of an evaluation, batch by batch.
+
+    Args:
+        num_samples (`int`, *optional*):
+            Samples of the whole dataset: later ones are dropped. With several processes the first prompts come again to
+            fill up the last batch. If `None`, as for a stream, all are kept.
+    """
+
+    def __init__(self, num_samples: int | None = None):
+        self.num_samples = num_samples
+        self.batches: list[tuple[SampleColumns, Credit, LossColumns]] = []
+        self.grades: list[Grade] = []
+
+    def add(self, scored: ScoredSamples, losses: LossColumns, grades: list[Grade]) -> None:
+        """Add a batch of all processes, `(N,)` each, in the order in which the samples were drawn."""
+        left = len(grades) if self.num_samples is None else self.num_samples - len(self.grades)
+        self.grades += grades[:left]
+        self.batches.append(
+            (
+                SampleColumns(*(column[:left] for column in scored.columns)),
+                Credit(*(column[:left] for column in scored.credit)),
+                LossColumns(*(column[:left] for column in losses)),
+            )
+        )
+
+    def metrics(self, num_generations: int, beta: float, answer_coef: float) -> dict[str, float]:
+        """
+        Metrics of all samples, and the loss.
+
+        Args:
+            num_generations (`int`):
+                Samples per prompt, K.
+            beta (`float`):
+                Coefficient of the KL.
+            answer_coef (`float`):
+                Coefficient of the answer term.
+        """
+        columns, credit, losses = (
+            kind(*map(torch.cat, zip(*parts, strict=True)))
+            for kind, parts in zip((SampleColumns, Credit, LossColumns), zip(*self.batches, strict=True), strict=True)
+        )
+        metrics = length_metrics(columns) | reward_metrics(columns, credit, num_generations, beta)
+        metrics |= losses.metrics(columns.rationale_lengths.sum())
+        accuracy = accuracy_metrics(self.grades, num_generations)
+        metrics |= {name: sum(values) / len(values) for name, values in accuracy.items()}
+        loss = losses.rationale_loss + answer_coef * losses.answer_loss + losses.weighted_aux_loss
+        return metrics | {"loss": loss.mean().item()}
