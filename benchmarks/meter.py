@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Seconds and peak memory of the phases of an update."""
+"""Seconds and peak memory of the phases of a training step."""
 
 import ctypes
 import sys
@@ -56,7 +56,7 @@ class ProcessMemory:
 
 class Meter:
     """
-    Collects the seconds (and peak bytes) of each update by phase. A phase inside of another one is not part of it.
+    Collects the seconds (and peak bytes) of each training step by phase. A phase inside of another one is not part of it.
 
     Args:
         device (`torch.device`):
@@ -68,16 +68,16 @@ class Meter:
     def __init__(self, device: torch.device, memory: CudaMemory | ProcessMemory | None = None):
         self.device = device
         self.memory = memory
-        self.updates: list[dict[str, Any]] = []
+        self.steps: list[dict[str, Any]] = []
         self.current: str | None = None
         self._since = 0.0
 
     def start(self) -> None:
-        """Begin an update, in the phase "training"."""
-        self.updates.append({"seconds": defaultdict(float), "peak": {}, "held": None})
+        """Begin a step, in the phase "training"."""
+        self.steps.append({"seconds": defaultdict(float), "peak": {}, "held": None})
         self._switch("training")
         if self.memory is not None:
-            self.updates[-1]["held"] = self.memory.held()
+            self.steps[-1]["held"] = self.memory.held()
 
     def stop(self) -> None:
         self._switch(None)
@@ -94,10 +94,10 @@ class Meter:
             torch.cuda.synchronize()
         now = time.perf_counter()
         if self.current is not None:
-            update = self.updates[-1]
-            update["seconds"][self.current] += now - self._since
+            step = self.steps[-1]
+            step["seconds"][self.current] += now - self._since
             if self.memory is not None:
-                update["peak"][self.current] = max(self.memory.peak(), update["peak"].get(self.current, 0))
+                step["peak"][self.current] = max(self.memory.peak(), step["peak"].get(self.current, 0))
         if self.memory is not None:
             self.memory.reset()
         self.current = name

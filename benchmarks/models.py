@@ -24,9 +24,9 @@ class Case:
     Args:
         shape (`Shape`): Sizes of the model.
         tokenizer ([`~transformers.PreTrainedTokenizerFast`]): See `build_tokenizer`.
-        groups (`list[Group]`): The rows of an update.
+        groups (`list[Group]`): The rows of a training step.
         longest_rationale (`int`): Tokens after which sampling ends.
-        micro_batch (`int`): Samples per forward; an update accumulates gradients over its micro-batches.
+        micro_batch (`int`): Samples per forward; a step accumulates gradients over its micro-batches.
         beta (`float`): Weight of the KL. With 0 there is no reference model.
         lora (`bool`): Train a LoRA adapter of rank 16 on all linear layers instead of all weights.
         device (`torch.device`): Where.

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What is measured: each mode makes the figures of one result file."""
+"""What is measured: each mode makes the metrics of one result file."""
 
 import gc
 import multiprocessing
@@ -42,7 +42,7 @@ class Settings:
     beta: float = 0.05
     lora: bool = False
     rounds: int = 2
-    updates: int = 2
+    steps: int = 2
 
 
 @contextmanager
@@ -76,9 +76,9 @@ def fits(work: Callable[[], None]) -> bool:
     return done
 
 
-def run_contender(name: str, case: Case, meter: Meter, updates: int) -> list[dict[str, Any]]:
-    """The figures of `updates` updates after one that is not counted; none where the GPU's memory runs out."""
-    return meter.updates[1:] if fits(lambda: CONTENDERS[name](case, meter).run(1 + updates)) else []
+def run_contender(name: str, case: Case, meter: Meter, steps: int) -> list[dict[str, Any]]:
+    """The metrics of `steps` training steps after one that is not counted; none where the GPU's memory runs out."""
+    return meter.steps[1:] if fits(lambda: CONTENDERS[name](case, meter).run(1 + steps)) else []
 
 
 def without_result(settings: Settings, results: dict[str, Any]) -> list[str]:
@@ -91,17 +91,17 @@ def memory_of(device: torch.device) -> CudaMemory | None:
 
 def training(settings: Settings) -> dict[str, Any]:
     """Seconds of scoring and training of all contenders, in turns, so that a busy minute hits all of them."""
-    updates: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.contenders}
+    steps: dict[str, list[dict[str, Any]]] = {name: [] for name in settings.contenders}
     with make_case(settings) as case:
         for _ in range(settings.rounds):
-            for name in list(updates):
-                measured = run_contender(name, case, Meter(case.device, memory_of(case.device)), settings.updates)
+            for name in list(steps):
+                measured = run_contender(name, case, Meter(case.device, memory_of(case.device)), settings.steps)
                 if measured:
-                    updates[name] += measured
+                    steps[name] += measured
                 else:
-                    del updates[name]
+                    del steps[name]
         counts = count_tokens(case.groups)
-        results = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
+        results = {name: summarize(of_contender, counts) for name, of_contender in steps.items()}
         peak_flops = get_peak_flops(torch.cuda.get_device_name(), "bfloat16") if case.device.type == "cuda" else None
         if peak_flops is not None and settings.shape.dtype == torch.bfloat16:
             config = settings.shape.config(case.tokenizer.eos_token_id, case.tokenizer.pad_token_id)
@@ -113,25 +113,25 @@ def training(settings: Settings) -> dict[str, Any]:
     return {"counts": counts, "contenders": results, "out_of_memory": without_result(settings, results)}
 
 
-def summarize(updates: list[dict[str, Any]], counts: dict[str, int]) -> dict[str, Any]:
-    """The updates of a contender, and the medians over them. The total is without roll-out."""
-    scoring, train = ([update["seconds"][phase] for update in updates] for phase in ("scoring", "training"))
+def summarize(steps: list[dict[str, Any]], counts: dict[str, int]) -> dict[str, Any]:
+    """The training steps of a contender, and the medians over them. The total is without rollout."""
+    scoring, train = ([step["seconds"][phase] for step in steps] for phase in ("scoring", "training"))
     total = median(map(sum, zip(scoring, train, strict=True)))
     medians = {
         "scoring": median(scoring),
         "training": median(train),
         "total": total,
         "tokens_per_second": counts["row_tokens"] / total,
-        "updates_per_hour": 3600 / total,
+        "steps_per_hour": 3600 / total,
     }
-    if updates[0]["peak"]:
-        medians["peak_bytes"] = median(max(update["peak"].values()) for update in updates)
-        medians["held_bytes"] = median(update["held"] for update in updates)
-    return {"updates": updates, "median": medians}
+    if steps[0]["peak"]:
+        medians["peak_bytes"] = median(max(step["peak"].values()) for step in steps)
+        medians["held_bytes"] = median(step["held"] for step in steps)
+    return {"steps": steps, "median": medians}
 
 
 def scaling(settings: Settings) -> dict[str, Any]:
-    """Seconds per update of ours and of the floor, over K and over the length of the rationales."""
+    """Seconds per step of ours and of the floor, over K and over the length of the rationales."""
     points = []
     lengths = settings.lengths
     for num_generations, stretch in [(4, 1), (8, 1), (16, 1), (32, 1), (64, 1), (16, 2), (16, 4)]:
@@ -150,25 +150,25 @@ def memory(settings: Settings) -> dict[str, Any]:
     with make_case(settings) as case:
         result: dict[str, Any] = {"method": (CudaMemory if case.device.type == "cuda" else ProcessMemory).method}
         counts = result["counts"] = count_tokens(case.groups)
-    updates = {name: measured for name in settings.contenders if (measured := peaks(name, settings))}
-    result["out_of_memory"] = without_result(settings, updates)
-    result["contenders"] = {name: summarize(of_contender, counts) for name, of_contender in updates.items()}
-    if "ours" in updates:
+    steps = {name: measured for name in settings.contenders if (measured := peaks(name, settings))}
+    result["out_of_memory"] = without_result(settings, steps)
+    result["contenders"] = {name: summarize(of_contender, counts) for name, of_contender in steps.items()}
+    if "ours" in steps:
         result["samples"] = []
         for factor in (1, 4):
             # Of more drawn lengths the longest would be longer
             lengths = settings.lengths.all_the_same()
-            at = replace(settings, num_generations=factor * settings.num_generations, lengths=lengths, updates=1)
+            at = replace(settings, num_generations=factor * settings.num_generations, lengths=lengths, steps=1)
             samples = at.prompts * at.num_generations
-            for update in peaks("ours", at):
-                result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **update})
+            for step in peaks("ours", at):
+                result["samples"].append({"samples": samples, "micro_batch": at.micro_batch, **step})
     return result
 
 
 def peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
     if settings.device.type == "cuda":
         with make_case(settings) as case:
-            return run_contender(name, case, Meter(case.device, CudaMemory()), settings.updates)
+            return run_contender(name, case, Meter(case.device, CudaMemory()), settings.steps)
     # A process that only this contender has lived in; "spawn", because threads do not survive a fork
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(process_peaks, (name, settings))
@@ -177,7 +177,7 @@ def peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
 def process_peaks(name: str, settings: Settings) -> list[dict[str, Any]]:
     quiet()
     with make_case(settings) as case:
-        return run_contender(name, case, Meter(case.device, ProcessMemory()), settings.updates)
+        return run_contender(name, case, Meter(case.device, ProcessMemory()), settings.steps)
 
 
 def rollout(settings: Settings) -> dict[str, Any]:
@@ -188,19 +188,19 @@ def rollout(settings: Settings) -> dict[str, Any]:
         for name in settings.contenders:
             meter = Meter(case.device)
             contender = ROLLOUTS[name](case, meter)
-            if not fits(partial(contender.run, 1 + settings.updates)):
+            if not fits(partial(contender.run, 1 + settings.steps)):
                 continue
-            updates = [
-                {"seconds": update["seconds"]["rollout"], **counts}
-                for update, counts in zip(meter.updates[1:], contender.counts[1:], strict=True)
+            steps = [
+                {"seconds": step["seconds"]["rollout"], **counts}
+                for step, counts in zip(meter.steps[1:], contender.counts[1:], strict=True)
             ]
             results[name] = {
-                "updates": updates,
+                "steps": steps,
                 "median": {
-                    "seconds": median(update["seconds"] for update in updates),
-                    "decoded_per_kept": median(update["decoded"] / update["kept"] for update in updates),
-                    "decoded_per_second": median(update["decoded"] / update["seconds"] for update in updates),
-                    "kept_per_second": median(update["kept"] / update["seconds"] for update in updates),
+                    "seconds": median(step["seconds"] for step in steps),
+                    "decoded_per_kept": median(step["decoded"] / step["kept"] for step in steps),
+                    "decoded_per_second": median(step["decoded"] / step["seconds"] for step in steps),
+                    "kept_per_second": median(step["kept"] / step["seconds"] for step in steps),
                 },
             }
     samples = settings.prompts * settings.num_generations
@@ -208,7 +208,7 @@ def rollout(settings: Settings) -> dict[str, Any]:
 
 
 def profile(settings: Settings) -> dict[str, Any]:
-    """Where the time of one of our updates goes: the operations that take most of it."""
+    """Where the time of one of our steps goes: the operations that take most of it."""
     with make_case(settings) as case:
         contender = CONTENDERS["ours"](case, Meter(case.device))
         contender.run(1)

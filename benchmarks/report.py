@@ -71,7 +71,7 @@ def tables(of_mode: dict[str, list[Result]]) -> str:
         "training": ("Scoring and training", training_table),
         "memory": ("Peak memory", memory_table),
         "scaling": ("Growth with samples and lengths", scaling_table),
-        "rollout": ("Roll-out", rollout_table),
+        "rollout": ("Rollout", rollout_table),
         "profile": ("Where the time of `LaTROTrainer` goes", profile_table),
     }
     for mode, (title, make_table) in sections.items():
@@ -95,7 +95,7 @@ def describe(result: Result) -> str:
         f"**{result['shape']}** (body {settings['body_to_head']:.1f} times the LM head, {settings['dtype']}"
         f"{', LoRA' if settings['lora'] else ''}"
         f"{', gradient checkpointing' if settings['gradient_checkpointing'] else ''}), "
-        f"prompts x samples per update: {settings['prompts']} x {settings['generations']}, "
+        f"prompts x samples per step: {settings['prompts']} x {settings['generations']}, "
         f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}. {where}; "
         f"torch {versions['torch']}, transformers {versions['transformers']}, trl {versions['trl']}; {result['date']}."
     )
@@ -122,8 +122,8 @@ def total_of(result: Result, name: str) -> float | None:
 
 def training_table(result: Result) -> str:
     on_gpu = result["device"] == "cuda"
-    head = ["Medians per update", "Scoring, s", "Training, s", "Both, s", "Tokens / s", "x floor", "x (c)"]
-    head += ["Updates / h", "Peak, GiB", "MFU, %"] if on_gpu else []
+    head = ["Medians per step", "Scoring, s", "Training, s", "Both, s", "Tokens / s", "x floor", "x (c)"]
+    head += ["Steps / h", "Peak, GiB", "MFU, %"] if on_gpu else []
     rows = []
     for name, contender in result["contenders"].items():
         medians = contender["median"]
@@ -132,14 +132,14 @@ def training_table(result: Result) -> str:
         row += [ratio(medians["total"], total_of(result, other)) for other in ("floor_shared", "ours")]
         if on_gpu:
             mfu = medians.get("mfu_percent")
-            row += [f"{medians['updates_per_hour']:.0f}", f"{medians['peak_bytes'] / GIB:.1f}"]
+            row += [f"{medians['steps_per_hour']:.0f}", f"{medians['peak_bytes'] / GIB:.1f}"]
             row += ["-" if mfu is None else f"{mfu:.0f}"]
         rows.append(row)
     rows += out_of_memory_rows(result, len(head))
     counts = result["counts"]
-    updates = max((len(contender["updates"]) for contender in result["contenders"].values()), default=0)
+    steps = max((len(contender["steps"]) for contender in result["contenders"].values()), default=0)
     return table(head, rows) + (
-        f"\n\nUpdates measured: {updates} of each. An update has {counts['row_tokens']:,} tokens, {counts['shared_tokens']:,} with each "
+        f"\n\nSteps measured: {steps} of each. A step has {counts['row_tokens']:,} tokens, {counts['shared_tokens']:,} with each "
         f"prompt once, of which {counts['scored_tokens']:,} are scored."
     )
 
@@ -161,17 +161,17 @@ def memory_table(result: Result) -> str:
                 ratio(added, released_added),
             ]
         )
-    head = ["Medians per update", "Held before, GiB", "Peak, GiB", "Added, GiB", "Peak / (a)", "Added / (a)"]
+    head = ["Medians per step", "Held before, GiB", "Peak, GiB", "Added, GiB", "Peak / (a)", "Added / (a)"]
     rows += out_of_memory_rows(result, len(head))
     of_samples = table(
-        ["(c), samples per update", "Samples per forward", "Added in scoring, GiB", "Added in training, GiB"],
+        ["(c), samples per step", "Samples per forward", "Added in scoring, GiB", "Added in training, GiB"],
         (
             [str(point["samples"]), str(point["micro_batch"])]
             + [f"{(point['peak'][phase] - point['held']) / GIB:.2f}" for phase in ("scoring", "training")]
             for point in result.get("samples", [])
         ),
     )
-    note = "All rows of one length. Between the forwards of an update the gradients are held as well."
+    note = "All rows of one length. Between the forwards of a step the gradients are held as well."
     return f"{table(head, rows)}\n\nMemory: {result['method']}.\n\n{of_samples}\n\n{note}"
 
 
@@ -218,7 +218,7 @@ def rollout_table(result: Result) -> str:
         ]
         for name, medians in ((name, contender["median"]) for name, contender in result["contenders"].items())
     ]
-    head = ["Medians per roll-out", "Decoded / kept", "Seconds", "Decoded / s", "Kept / s"]
+    head = ["Medians per rollout", "Decoded / kept", "Seconds", "Decoded / s", "Kept / s"]
     return table(head, rows + out_of_memory_rows(result, len(head)))
 
 
@@ -282,7 +282,7 @@ def draw_training(axis: Axes, results: list[Result]) -> None:
 
 def draw_memory(axis: Axes, results: list[Result]) -> None:
     draw_bars(axis, results, lambda result, name: result["contenders"][name]["median"]["peak_bytes"] / GIB)
-    axis.set_title("Peak memory of an update, GiB", fontsize=10)
+    axis.set_title("Peak memory of a training step, GiB", fontsize=10)
 
 
 def draw_scaling(axis: Axes, results: list[Result]) -> None:
@@ -304,8 +304,8 @@ def draw_scaling(axis: Axes, results: list[Result]) -> None:
     axis.set_yscale("log", base=2)
     axis.set_xticks(samples, [str(number) for number in samples])
     axis.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
-    axis.set_xlabel("samples per update", fontsize=9)
-    axis.set_title(f"Seconds per update, {first['shape']}", fontsize=10)
+    axis.set_xlabel("samples per step", fontsize=9)
+    axis.set_title(f"Seconds per step, {first['shape']}", fontsize=10)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Real generation with a model whose rationales have lengths like GSM8K's, and the
 
 A model with random weights does not end its text. So its LM head is followed by a rule that makes it a real, if simple,
 language model: after a prompt it names the number of tokens to come, drawn from GSM8K's distribution, and then counts down,
-"~41", "~40", ..., "~1", "The", " answer", " is" and the end token. The rule looks at the last token alone, so it holds in
+"~41", "~40", ..., "~1", "The", " answer", " is" and the EOS token. The rule looks at the last token alone, so it holds in
 any batch and order of rows. Everything else (embedding, layers, cache, LM head, sampling, stopping) is done as always.
 """
 
@@ -62,7 +62,7 @@ class CountingDown:
         self.follows, self.draw = (
             tensor.to(case.device) for tensor in next_token_logits(case.tokenizer, case.longest_rationale)
         )
-        self.decoded = 0  # tokens made: one per row and step, also for rows that have ended
+        self.decoded = 0  # tokens made: one per row and decoding step, also for rows that have ended
         self.computed = 0  # positions that went through the layers, padding of prompts included
         self._active = False
         self._last_ids: Tensor = torch.empty(0)
@@ -91,7 +91,7 @@ class CountingDown:
 
 class Rollout:
     """
-    A contender in generation. After `run`, `counts` has what each roll-out decoded and kept.
+    A contender in generation. After `run`, `counts` has what each rollout decoded and kept.
 
     Args:
         case (`Case`): What is measured.
@@ -118,7 +118,7 @@ def kept_tokens(ids: list[int], stop: list[int]) -> int:
 class ReleasedRollout(Rollout):
     """(a) `generate` with nothing that ends a row: every sample is decoded to the limit."""
 
-    def run(self, updates: int) -> None:
+    def run(self, steps: int) -> None:
         case, model = self.case, Policy(self.case).model
         rule = CountingDown(model, case)
         rows = [group.prompt_ids for group in case.groups for _ in group.rationales]
@@ -129,7 +129,7 @@ class ReleasedRollout(Rollout):
         generation = GenerationConfig(max_new_tokens=case.longest_rationale, do_sample=True, top_k=0, pad_token_id=pad)
         model.generation_config = generation
         model.eval()  # no gradient checkpointing, which would do without the cache
-        for _ in range(updates):
+        for _ in range(steps):
             self.meter.start()
             with self.meter.phase("rollout"), torch.no_grad(), autocast(case), rule.active():
                 output = model.generate(input_ids=input_ids, attention_mask=attention_mask)
@@ -147,11 +147,11 @@ class TrainerRollout(Rollout):
         """Have every generation counted and timed."""
         raise NotImplementedError
 
-    def run(self, updates: int) -> None:
+    def run(self, steps: int) -> None:
         trainer = self.trainer()
         self.count_calls(trainer, CountingDown(trainer.model, self.case))
         trainers.watch(trainer, self.meter)
-        trainers.run(trainer, updates)
+        trainers.run(trainer, steps)
 
 
 class RLOORollout(TrainerRollout):
@@ -176,7 +176,7 @@ class RLOORollout(TrainerRollout):
 
 
 def no_reward(completions: list[str], **columns: Any) -> list[float]:
-    """What follows the roll-out is not looked at here."""
+    """What follows the rollout is not looked at here."""
     return [0.0] * len(completions)
 
 

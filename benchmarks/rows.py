@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerFast
 
-from tokenizer import ANSWER_TEMPLATE, filler_ids, random_text
-from trl_latro.answer_template import AnswerTemplate
+from tokenizer import answer_text, filler_ids, random_text
 
 
 PROMPT_LENGTH = (3.942, 0.356)  # mean 55 tokens, median 51
@@ -91,13 +90,12 @@ def draw_groups(
         of_prompt, of_lengths, of_tokens = (random.Random(f"{seed} {index} {what}") for what in ("x", "n", "z"))
         prompt = random_text(of_prompt, lengths.prompt(of_prompt))
         answer = str(of_prompt.randint(10, 99))
-        answer_text = " " + AnswerTemplate(ANSWER_TEMPLATE).fill(answer)
         groups.append(
             Group(
                 prompt,
                 tokenizer(prompt)["input_ids"],
                 answer,
-                [*tokenizer(answer_text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id],
+                [*tokenizer(answer_text(answer), add_special_tokens=False)["input_ids"], tokenizer.eos_token_id],
                 [of_tokens.choices(fillers, k=lengths.rationale(of_lengths)) for _ in range(num_generations)],
             )
         )
@@ -105,7 +103,7 @@ def draw_groups(
 
 
 def count_tokens(groups: list[Group]) -> dict[str, int]:
-    """Of an update: samples, tokens of their rows, the same with each prompt once per group, and tokens scored."""
+    """Of a step: samples, tokens of their rows, the same with each prompt once per group, and tokens scored."""
     rows = [row for group in groups for row in group.rows]
     scored = sum(len(row.rationale) + len(row.answer) for row in rows)
     return {

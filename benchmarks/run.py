@@ -30,7 +30,7 @@ from shapes import SHAPES, body_to_head  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 # Not in the name of a result
-UNNAMED = ("shape", "mode", "device", "rounds", "updates", "output")
+UNNAMED = ("shape", "mode", "device", "rounds", "steps", "output")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s"
     )
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
-    parser.add_argument("--prompts", type=int, help="per update: 1, and 4 in rollout")
+    parser.add_argument("--prompts", type=int, help="per step: 1, and 4 in rollout")
     parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
     parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
     parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--beta", type=float, default=0.05, help="weight of the KL: %(default)s")
     parser.add_argument("--lora", action="store_true", help="train an adapter of rank 16 instead of all weights")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender: %(default)s")
-    parser.add_argument("--updates", type=int, default=2, help="counted per turn, after one warm-up: %(default)s")
+    parser.add_argument("--steps", type=int, default=2, help="counted per turn, after one warm-up: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result file")
     return parser
 
@@ -75,10 +75,10 @@ def main(arguments: list[str] | None = None) -> Path:
         beta=args.beta,
         lora=args.lora,
         rounds=args.rounds,
-        updates=args.updates,
+        steps=args.steps,
     )
     began = time.time()
-    figures = MODES[args.mode](settings)
+    metrics = MODES[args.mode](settings)
     result = {
         "shape": args.shape,
         "mode": args.mode,
@@ -98,13 +98,13 @@ def main(arguments: list[str] | None = None) -> Path:
             "lora": settings.lora,
         },
         **describe(device),
-        **figures,
+        **metrics,
     }
     path = args.output / f"{name_of(args, parser)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path}: {result['seconds_in_all']:.0f} s")
-    show(figures)
+    show(metrics)
     return path
 
 
@@ -118,15 +118,15 @@ def name_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     return "-".join(parts)
 
 
-def show(figures: dict[str, Any]) -> None:
-    for point in figures.get("points", [figures]):
+def show(metrics: dict[str, Any]) -> None:
+    for point in metrics.get("points", [metrics]):
         where = " ".join(f"{name} {point[name]}" for name in ("num_generations", "stretch") if name in point)
         for name, contender in point.get("contenders", {}).items():
             medians = "  ".join(f"{key} {value:,.4g}" for key, value in contender["median"].items())
             print(f"{where}  {name:15}{medians}")
         for name in point.get("out_of_memory", []):
             print(f"{where}  {name:15}out of memory")
-    for operation in figures.get("operations", []):
+    for operation in metrics.get("operations", []):
         print(f"{operation['share']:6.1%}  {operation['name']}")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from trl_latro.answer_template import AnswerTemplate
+
 
 # Letters that the stop string does not have: in a text of these, every letter is one token.
 LETTERS = "bcdfgjklmopquvxyz"
@@ -18,7 +20,7 @@ STOP = " The answer is"
 def build_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     """
     The bytes, " The", " answer" and " is" as one token each (so that an answer has about as many tokens as with a real
-    tokenizer), an end and a padding token, and fillers "~0", "~1", ... up to `vocab_size`. Fillers can be decoded but no
+    tokenizer), an EOS and a padding token, and fillers "~0", "~1", ... up to `vocab_size`. Fillers can be decoded but no
     text is encoded to them: rationales are made of them.
     """
     learned = Tokenizer(models.BPE())
@@ -48,6 +50,11 @@ def filler_ids(tokenizer: PreTrainedTokenizerFast) -> range:
 
 def stop_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     return tokenizer(STOP, add_special_tokens=False)["input_ids"]
+
+
+def answer_text(answer: str) -> str:
+    """What follows a rationale."""
+    return " " + AnswerTemplate(ANSWER_TEMPLATE).fill(answer)
 
 
 def random_text(generator: random.Random, tokens: int) -> str:

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The benchmark's contenders compute the same update: without that, their times would say nothing."""
+"""The benchmark's contenders compute the same training step: without that, their times would say nothing."""
 
 import json
 import sys
@@ -66,7 +66,7 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def first_gradient(name: str, case: Case, prepare: Callable[[Any], None] = lambda contender: None) -> dict:
-    """The gradient of a contender's first update, with the policy moved away from the reference beforehand."""
+    """The gradient of a contender's first step, with the policy moved away from the reference beforehand."""
     contender = CONTENDERS[name](case, Meter(CPU))
     move_policy(contender.model)
     prepare(contender)
@@ -83,7 +83,7 @@ def first_gradient(name: str, case: Case, prepare: Callable[[Any], None] = lambd
 
 @torch.no_grad()
 def move_policy(model: nn.Module) -> None:
-    """Away from the reference, to the same place for all contenders: an adapter begins with random numbers."""
+    """Away from the reference, to the same point for all contenders: an adapter begins with random numbers."""
     if isinstance(model, PeftModel):
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -199,12 +199,12 @@ def test_the_model_that_counts_down_writes_lengths_like_gsm8k_s(tmp_path: Path) 
         contender.run(1)
         lengths[name] = [kept_tokens(ids, stop_ids(tokenizer)) for ids in seen]
         counts[name] = contender.counts[0]
-        assert meter.updates[0]["seconds"]["rollout"] > 0
+        assert meter.steps[0]["seconds"]["rollout"] > 0
         assert all(ids[:n][-3:] == stop_ids(tokenizer) for ids, n in zip(seen, lengths[name], strict=True))
         assert 57 < fmean(lengths[name]) - 3 < 83  # 70 without those above 146, give or take three standard errors
         assert counts[name]["kept"] == sum(lengths[name])
     assert counts["released"]["decoded"] == 64 * 150
-    assert counts["rloo"]["decoded"] == 64 * (max(lengths["rloo"]) + 1)  # every row until the last has its end token
+    assert counts["rloo"]["decoded"] == 64 * (max(lengths["rloo"]) + 1)  # every row until the last has its EOS token
     assert counts["ours"]["kept"] <= counts["ours"]["decoded"] <= 64 * max(lengths["ours"])
 
 
@@ -225,7 +225,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The options of a run that takes seconds."""
     shape = Shape(LlamaConfig, 1024, 32, 64, 1, 4, 2, dtype=torch.float32, gradient_checkpointing=True)
     monkeypatch.setattr(run, "SHAPES", {"micro": shape})
-    options = "--shape micro --device cpu --generations 4 --rounds 1 --updates 1 --output"
+    options = "--shape micro --device cpu --generations 4 --rounds 1 --steps 1 --output"
     return [*options.split(), str(tmp_path)]
 
 
@@ -239,17 +239,17 @@ def test_modes_fill_a_result(small: list[str]) -> None:
         results[mode] = json.loads(path.read_text())
     for name in CONTENDERS:
         contender = results["training"]["contenders"][name]
-        assert len(contender["updates"]) == 1
-        (update,) = contender["updates"]
-        assert contender["median"]["total"] == update["seconds"]["scoring"] + update["seconds"]["training"]
-        assert min(update["seconds"][phase] for phase in ("scoring", "training")) > 0
+        assert len(contender["steps"]) == 1
+        (step,) = contender["steps"]
+        assert contender["median"]["total"] == step["seconds"]["scoring"] + step["seconds"]["training"]
+        assert min(step["seconds"][phase] for phase in ("scoring", "training")) > 0
     assert results["training"]["versions"]["torch"] == torch.__version__
     assert results["rollout"]["contenders"]["ours"]["median"]["decoded_per_kept"] >= 1
     shares = [operation["share"] for operation in results["profile"]["operations"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
 
 
-def test_a_contender_that_runs_out_of_memory_leaves_the_others_their_figures(
+def test_a_contender_that_runs_out_of_memory_leaves_the_others_their_metrics(
     small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out(case: Case, meter: Meter) -> None:
@@ -269,7 +269,7 @@ def test_runs_that_differ_in_what_they_measure_differ_in_name() -> None:
     names = [run.name_of(parser.parse_args(usual + option.split()), parser) for option in options]
     assert len(set(names)) == len(options)
     assert names[0] == "tiny-training-cpu" and names[1] == "tiny-training-cpu-beta0.0" and names[2].endswith("-lora")
-    same = parser.parse_args([*usual, "--rounds", "1", "--updates", "9", "--output", "elsewhere"])
+    same = parser.parse_args([*usual, "--rounds", "1", "--steps", "9", "--output", "elsewhere"])
     assert run.name_of(same, parser) == names[0]
 
 
@@ -282,32 +282,32 @@ def test_peak_memory_sees_a_tensor_that_lives_in_one_phase() -> None:
         torch.ones(50_000_000)  # 200 MB
     torch.ones(10_000_000)  # 40 MB
     meter.stop()
-    (update,) = meter.updates
-    assert 180e6 < update["peak"]["scoring"] - update["held"] < 230e6
-    assert 30e6 < update["peak"]["training"] - update["held"] < 80e6
+    (step,) = meter.steps
+    assert 180e6 < step["peak"]["scoring"] - step["held"] < 230e6
+    assert 30e6 < step["peak"]["training"] - step["held"] < 80e6
 
 
-def written_result(folder: Path, mode: str, **figures: Any) -> None:
+def written_result(folder: Path, mode: str, **metrics: Any) -> None:
     settings = {"dtype": "float32", "gradient_checkpointing": False, "body_to_head": 16.0, "prompts": 1}
     settings |= {"generations": 16, "micro_batch": 16, "prompt_tokens": None, "rationale_tokens": 75}
     settings |= {"beta": 0.05, "lora": False}
     result = {"shape": "tiny", "mode": mode, "device": "cpu", "date": "2026-01-01", "settings": settings}
     result["machine"] = {"processor": "a processor", "threads": 2}
     result["versions"] = {"torch": "2", "transformers": "5", "trl": "1"}
-    (folder / f"tiny-{mode}-cpu.json").write_text(json.dumps(result | figures))
+    (folder / f"tiny-{mode}-cpu.json").write_text(json.dumps(result | metrics))
 
 
 def with_seconds(**seconds: float) -> dict[str, Any]:
     """Contenders whose scoring takes a quarter of their seconds."""
     return {
         name: {
-            "updates": [{}, {}],
+            "steps": [{}, {}],
             "median": {
                 "scoring": total / 4,
                 "training": 3 * total / 4,
                 "total": total,
                 "tokens_per_second": 1200 / total,
-                "updates_per_hour": 3600 / total,
+                "steps_per_hour": 3600 / total,
             },
         }
         for name, total in seconds.items()

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Ways to do the same update. Each has `model`, the policy, and `run(updates)`, whose phases a `Meter` collects."""
+"""Ways to do the same training step. Each has `model`, the policy, and `run(steps)`, whose phases a `Meter` collects."""
 
 from contenders.floor import SharedFloor, UnsharedFloor
 from contenders.latro import OurLaTRO, OurLaTROUnshared

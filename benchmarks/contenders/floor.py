@@ -34,18 +34,18 @@ class Floor(Plain):
                 model.config._attn_implementation = BY_PIECE
         self.advantages = torch.ones(len(self.rows), device=case.device)
 
-    def update(self) -> None:
-        step = self.case.micro_batch
+    def step(self) -> None:
+        size = self.case.micro_batch
         batches = [
-            (pack(self.rows[start : start + step], self.share_prompt).to(self.case.device), start)
-            for start in range(0, len(self.rows), step)
+            (pack(self.rows[start : start + size], self.share_prompt).to(self.case.device), start)
+            for start in range(0, len(self.rows), size)
         ]
         if self.case.beta != 0.0:
             with self.meter.phase("scoring"), torch.no_grad(), self.policy.as_reference() as reference:
                 for packed, _ in batches:
                     self.logps(reference, packed)
         for packed, start in batches:
-            advantages = self.advantages[start : start + step][packed.row_of]  # (S,)
+            advantages = self.advantages[start : start + size][packed.row_of]  # (S,)
             weights = torch.where(packed.is_rationale, advantages, 1.0)
             (-(weights * self.logps(self.model, packed)).sum() / len(self.rows)).backward()
         self.policy.step()

@@ -36,8 +36,8 @@ class OurLaTRO:
         trainers.watch(self.trainer, meter)
         meter.watch(self.trainer.engine, "generate", "rollout")
 
-    def run(self, updates: int) -> None:
-        trainers.run(self.trainer, updates)
+    def run(self, steps: int) -> None:
+        trainers.run(self.trainer, steps)
 
 
 class OurLaTROUnshared(OurLaTRO):

@@ -8,7 +8,7 @@ from models import Case, Policy
 
 
 class Plain(ABC):
-    """A policy, the rows of an update, and a meter around each update."""
+    """A policy, the rows of a training step, and a meter around each step."""
 
     def __init__(self, case: Case, meter: Meter):
         self.case = case
@@ -17,11 +17,11 @@ class Plain(ABC):
         self.model = self.policy.model
         self.rows = [row for group in case.groups for row in group.rows]
 
-    def run(self, updates: int) -> None:
-        for _ in range(updates):
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
             self.meter.start()
-            self.update()
+            self.step()
             self.meter.stop()
 
     @abstractmethod
-    def update(self) -> None: ...
+    def step(self) -> None: ...

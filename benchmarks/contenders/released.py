@@ -20,7 +20,7 @@ class Released(Plain):
     paper: the answer term has weight 1.
     """
 
-    def update(self) -> None:
+    def step(self) -> None:
         case, rows = self.case, self.rows
         batches = [rows[start : start + case.micro_batch] for start in range(0, len(rows), case.micro_batch)]
         with self.meter.phase("scoring"), torch.no_grad():

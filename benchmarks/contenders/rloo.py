@@ -14,8 +14,7 @@ from trl.trainer.utils import pad, selective_log_softmax
 from contenders import trainers
 from meter import Meter
 from models import Case
-from tokenizer import ANSWER_TEMPLATE
-from trl_latro.answer_template import AnswerTemplate
+from tokenizer import answer_text
 
 
 class RLOOWithAnswerTerm(RLOOTrainer):
@@ -40,7 +39,7 @@ class RLOOWithAnswerTerm(RLOOTrainer):
         return torch.cat(logps).tolist()
 
     def answer_rows(self, prompts: list[str], completion_ids: list[list[int]], answer: list[str]) -> dict[str, Tensor]:
-        texts = [" " + AnswerTemplate(ANSWER_TEMPLATE).fill(text) for text in answer]
+        texts = [answer_text(text) for text in answer]
         answer_ids = [[*ids, self._tokenizer.eos_token_id] for ids in self._tokenizer(texts)["input_ids"]]
         prompt_ids = self._tokenizer(prompts)["input_ids"]
         rows = [torch.tensor([*x, *z, *y]) for x, z, y in zip(prompt_ids, completion_ids, answer_ids, strict=True)]
@@ -92,5 +91,5 @@ class RLOOWithReward:
         trainers.watch(self.trainer, meter)
         meter.watch(self.trainer, "_generate_single_turn", "rollout")
 
-    def run(self, updates: int) -> None:
-        trainers.run(self.trainer, updates)
+    def run(self, steps: int) -> None:
+        trainers.run(self.trainer, steps)

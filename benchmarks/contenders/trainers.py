@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What the two contenders that are TRL trainers share: settings, and a meter around an update."""
+"""What the two contenders that are TRL trainers share: settings, and a meter around a training step."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from models import LEARNING_RATE, LORA, Case, build_model, save_for_reference
 
 
 def settings(case: Case) -> dict[str, Any]:
-    """Arguments of `RLOOConfig` or of a subclass: an update takes all groups once."""
+    """Arguments of `RLOOConfig` or of a subclass: a step takes all groups once."""
     samples = len(case.groups) * case.num_generations
     if samples % case.micro_batch != 0:
-        raise ValueError(f"{samples} samples per update are not a multiple of the micro-batch, {case.micro_batch}.")
+        raise ValueError(f"{samples} samples per step are not a multiple of the micro-batch, {case.micro_batch}.")
     return {
         "output_dir": str(case.folder),
         "num_generations": case.num_generations,
@@ -53,7 +53,7 @@ def trainer_arguments(case: Case) -> dict[str, Any]:
 
 
 class Borders(TrainerCallback):
-    """An update for a meter or a profiler: from before its data are prepared until its parameters have changed."""
+    """A training step for a meter or a profiler: from before its data are prepared until the parameters have changed."""
 
     def __init__(self, meter: Meter | torch.profiler.profile):
         self.meter = meter
@@ -71,8 +71,8 @@ def watch(trainer: Trainer, meter: Meter) -> None:
     meter.watch(trainer, "_generate_and_score_completions", "scoring")
 
 
-def run(trainer: Trainer, updates: int) -> None:
-    trainer.args.max_steps = updates
+def run(trainer: Trainer, steps: int) -> None:
+    trainer.args.max_steps = steps
     trainer.train()
 
 
