@@ -33,7 +33,7 @@ Completion = Callable[[int, int, int], str]
 
 
 def mixed(row: int, num_rows: int, number: int) -> str:
-    """Of a prompt's samples one reaches the stop string at once, one later, one an end token, one the length limit."""
+    """Of a prompt's samples one reaches the stop string at once, one later, one an EOS token, one the length limit."""
     return ("The answer is 1.", f"It is {number}. The answer is", f"{number}!", f"{number}" * 99)[
         row % NUM_GENERATIONS
     ]
@@ -57,7 +57,7 @@ class Feature:
     """
     A run: settings, where `per_device_train_batch_size` is that of each of two ranks, and what is sampled.
 
-    `finished_ratio` is what the first update has to log. `generates` samples greedily beside, and keeps what was sampled.
+    `finished_ratio` is what the first step has to log. `generates` samples greedily beside, and keeps what was sampled.
     """
 
     per_device_train_batch_size: int
@@ -70,7 +70,7 @@ class Feature:
 
 
 ACCUMULATED: dict[str, Any] = {"gradient_accumulation_steps": 3, "reward_type": "jepo"}
-# The first generation batch makes four updates, three of them off-policy; the fifth samples anew
+# The first generation batch makes four steps, three of them off-policy; the fifth samples anew
 REUSED: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "steps_per_generation": 4,

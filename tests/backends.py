@@ -32,7 +32,7 @@ class Backend:
     How to start it, and what shows that it is the one: the beginning of the name of the class around the model, and
     the stage of ZeRO.
 
-    With an optimizer in DeepSpeed's file (`own_optimizer`) the logged learning rate is that of the update to come.
+    With an optimizer in DeepSpeed's file (`own_optimizer`) the logged learning rate is that of the step to come.
     """
 
     command: tuple[str, ...]
