@@ -1,7 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
 import pickle
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from trl.trainer.utils import get_callable_name
 
 from .answer_template import AnswerTemplate
 from .objective import REWARDS, Reward, RowReward
+from .rollout.sampling_settings import check_sampling_settings
 
 
 @dataclass
@@ -198,32 +198,19 @@ class LaTROConfig(RLOOConfig):
             )
 
     def _check_sampling(self) -> None:
-        """The gradient is that of samples from the model itself: nothing may change their distribution silently."""
-        generation_kwargs = self.generation_kwargs or {}
-        temperature = generation_kwargs.get("temperature", self.temperature)
-        if temperature != 1.0:
-            raise ValueError(
-                f"`temperature` is {temperature}, but LaTRO needs 1.0: TRL divides the logits by the temperature when "
-                "it scores, so the reward would not be log p(answer), and the rationales would not be samples of the "
-                "policy whose gradient is taken."
-            )
-        unchanged = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0}
         settings = {
+            "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
             "min_p": self.min_p,
             "repetition_penalty": self.repetition_penalty,
-            **generation_kwargs,
+            "structured_outputs": self.vllm_structured_outputs_regex,
         }
-        changed = {
-            name: settings[name] for name, default in unchanged.items() if settings[name] not in (default, None)
-        }
-        if changed:
-            warnings.warn(
-                f"{changed} changes the distribution that rationales are sampled from, but the gradient is taken as "
-                "if they came from the model itself, so it is biased. Leave these settings at their defaults.",
-                stacklevel=4,
-            )
+        check_sampling_settings(settings, self.generation_kwargs or {})
+        # Unset they would be transformers' defaults, of which `top_k` is 50, and not all tokens
+        for name, value in (("top_k", 0), ("top_p", 1.0)):
+            if settings[name] is None:
+                setattr(self, name, value)
 
     def _check_reward_type(self) -> None:
         if not callable(self.reward_type):

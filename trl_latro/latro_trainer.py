@@ -36,6 +36,7 @@ from .paper import PAPER
 from .prompts import find_max_positions
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
+from .rollout.sampling_settings import make_generation_config, only_generation_config, settings_of_file
 from .rollout.transformers_engine import TransformersEngine
 from .rollout.vllm_engine import VLLMEngine
 from .samples import LossColumns, Rollout, SampleColumns, ScoredSamples
@@ -168,6 +169,14 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
         self._shares_prompts = args.share_prompts and self._enable_shared_prompts()
+        if not self.use_vllm:
+            # Without the settings of the model's file, which `generate` would add
+            self.generation_config = make_generation_config(self.generation_kwargs)
+            left_out = settings_of_file(self._models[0].generation_config)
+            if left_out and self.accelerator.is_main_process:
+                logger.info(
+                    "Rationales are samples of the model itself, without %s of its generation config.", left_out
+                )
         self.engine = self._make_engine()
         # What outlives a method call
         self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and "eval", until all are scored
@@ -252,6 +261,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 generation_kwargs=self.generation_kwargs,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as model,
+            only_generation_config(model, self.generation_config),
             torch.no_grad(),
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):

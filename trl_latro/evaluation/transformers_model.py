@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from ..answer_template import AnswerTemplate
+from ..rollout.sampling_settings import only_generation_config
 from ..truncation import RationaleStop, Truncator
 from .likelihood import answer_logps
 from .model import find_eos_token_ids
@@ -68,7 +69,7 @@ class TransformersModel:
         if self.rationale_stop is not None:
             self.rationale_stop.start(width, self.answer_budget)
             stopping_criteria.append(self.rationale_stop)
-        with _seeded(seed, device), _own_generation_config(self.model, config):
+        with _seeded(seed, device), only_generation_config(self.model, config):
             output_ids = self.model.generate(
                 input_ids=input_ids.to(device),
                 attention_mask=attention_mask.to(device),
@@ -88,17 +89,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _own_generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """`generate` fills what a config leaves open from the model's own: penalties and the like, which must not act."""
-    models = [model] if isinstance(model, PreTrainedModel) else [model, model.get_base_model()]  # a PeftModel has two
-    saved = [one.generation_config for one in models]
-    for one in models:
-        one.generation_config = config
-    try:
-        yield
-    finally:
-        for one, its_config in zip(models, saved, strict=True):
-            one.generation_config = its_config
