@@ -28,4 +28,4 @@ def test_your_own_data_works_as_pasted(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "mine-evaluation" / "results.json").read_text())
     assert results["questions"] == 6
-    assert 0 <= results["figures"]["greedy_accuracy"]["value"] <= 1
+    assert 0 <= results["metrics"]["greedy_accuracy"]["value"] <= 1
