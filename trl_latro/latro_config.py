@@ -8,7 +8,8 @@ from trl import RLOOConfig
 from trl.trainer.utils import get_callable_name
 
 from .answer_template import AnswerTemplate
-from .objective import REWARDS, Reward, RowReward
+from .field_checks import check_fields
+from .objective import REWARDS, Reward, RowReward, check_row_reward
 from .rollout.sampling_settings import check_sampling_settings
 
 
@@ -155,46 +156,20 @@ class LaTROConfig(RLOOConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.num_generations < 2:
-            raise ValueError(
-                f"`num_generations` is {self.num_generations}, but the leave-one-out baseline of a rationale is the "
-                "mean reward of the others of its prompt. Set it to 2 or more (the paper uses 16)."
-            )
+        check_fields(dict(vars(self)))
+        template = AnswerTemplate(self.answer_template)
+        if self.rationale_stop_strings is None:
+            self.rationale_stop_strings = template.stop_strings
         super().__post_init__()
         if self.hub_token is not None:
             # With the end of a line it would be no header of HTTP, and stand in the error that says so
             self.hub_token = self.hub_token.strip()
         self._check_sampling()
-        if self.max_completion_length is None or self.max_completion_length < 1:
-            raise ValueError(
-                f"`max_completion_length` is {self.max_completion_length}, but a rationale needs a length limit of at "
-                "least 1 token (the paper uses 500)."
-            )
-        template = AnswerTemplate(self.answer_template)
         self._check_reward_type()
-        if self.answer_coef < 0 or self.unfinished_penalty < 0:
-            raise ValueError(
-                f"`answer_coef` ({self.answer_coef}) and `unfinished_penalty` ({self.unfinished_penalty}) must not be "
-                "negative: they would push the answer's likelihood down, or rationales to the length limit."
-            )
-
         if self.skip_nonfinite_steps and self.deepspeed_plugin is not None:
             raise ValueError(
                 "`skip_nonfinite_steps` is True, but DeepSpeed takes the step as soon as it has the gradients, so none "
                 "can be left out. Set it to False."
-            )
-
-        if self.rationale_stop_strings is None:
-            self.rationale_stop_strings = template.stop_strings
-        if isinstance(self.rationale_stop_strings, str):  # type: ignore[unreachable]
-            raise ValueError(
-                f"`rationale_stop_strings` is the text {self.rationale_stop_strings!r}, but must be a list: pass "
-                f"[{self.rationale_stop_strings!r}]."
-            )
-        if not all(stop.strip() for stop in self.rationale_stop_strings):
-            raise ValueError(
-                f"`rationale_stop_strings` is {self.rationale_stop_strings} and has an empty or blank string, at "
-                "which every rationale would end. Remove it."
             )
 
     def _check_sampling(self) -> None:
@@ -232,6 +207,7 @@ class LaTROConfig(RLOOConfig):
                 f"`reward_type` is {self.reward_type}, which cannot be saved with the checkpoints. Define the function "
                 "at the top level of a module, not inside of another function or as a lambda."
             ) from error
+        check_row_reward(self.reward_type)
 
     @property
     def reward(self) -> Reward:

@@ -104,10 +104,11 @@ def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[
     with torch.enable_grad():
         logps = (logps.detach() * mask).requires_grad_()
         values = of_row(logps, mask)
-        if values.shape != logps.shape[:1]:
+        if not isinstance(values, Tensor) or values.shape != logps.shape[:1]:
+            returned = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else f"{values!r}"
             raise ValueError(
-                f"The reward function must return one reward per row, shape {tuple(logps.shape[:1])}, but returned "
-                f"shape {tuple(values.shape)}. Reduce over the tokens (dimension 1)."
+                f"The reward function must return one reward per row, a tensor of shape {tuple(logps.shape[:1])}, but "
+                f"returned {returned}. Reduce over the tokens (dimension 1)."
             )
         if not values.requires_grad:
             raise ValueError(
@@ -116,6 +117,24 @@ def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[
             )
         (weights,) = torch.autograd.grad(values.sum(), logps)
     return values.detach(), weights * mask
+
+
+def check_row_reward(of_row: RowReward) -> None:
+    """
+    Try a reward function on two made rows, of three tokens and of two.
+
+    Raises:
+        `ValueError`: it does not return one differentiable reward per row, or the reward of a row depends on another row,
+        whose tokens would then get wrong weights.
+    """
+    logps, mask = torch.tensor([[-0.5, -1.0, -2.0], [-3.0, -0.1, 0.0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    together, _ = values_and_weights(of_row, logps, mask)
+    alone = torch.cat([values_and_weights(of_row, logps[row : row + 1], mask[row : row + 1])[0] for row in (0, 1)])
+    if not torch.allclose(together, alone, equal_nan=True):
+        raise ValueError(
+            f"The reward function gives two rows the rewards {together.tolist()} together and {alone.tolist()} one by one, "
+            "but the reward of a row must depend on that row alone. Take means, maxima and the like over dimension 1 only."
+        )
 
 
 def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:

@@ -107,7 +107,7 @@ class Truncator:
 
     def until_stop(self, ids: list[int]) -> list[int]:
         """The tokens up to the one with which the first stop string is complete: sampling that stops there gives these."""
-        if not self.has_stop(ids):
+        if not self.has_stop(ids) or not self.has_stop(ids[:-1]):  # as a rule sampling has stopped there
             return ids
         return ids[: bisect_left(range(len(ids) + 1), True, key=lambda length: self.has_stop(ids[:length]))]
 
@@ -116,10 +116,11 @@ class Truncator:
         before_eos = self.until_eos(ids)
         if len(before_eos) < len(ids):
             return ids[: len(before_eos) + 1]
-        if self.has_stop(ids):
-            while ids[-1] == self.tokenizer.pad_token_id:
-                ids = ids[:-1]
-        return ids
+        kept = len(ids)
+        while kept > 0 and ids[kept - 1] == self.tokenizer.pad_token_id:
+            kept -= 1
+        # A row that ran into the length limit has none: the model may have sampled that token
+        return ids[:kept] if kept < len(ids) and self.has_stop(ids) else ids
 
     def truncate(self, ids: list[int]) -> Rationale:
         """

@@ -1,0 +1,100 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""Every field of the config that LaTRO reads has its type and its bounds."""
+
+import math
+from typing import Any
+
+
+# Field: least value, and the reason where it is not plain
+_WHOLE = {
+    "num_generations": (
+        2,
+        "the leave-one-out baseline of a rationale is the mean reward of the others of its prompt (the paper uses 16)",
+    ),
+    "max_completion_length": (1, "a rationale needs a length limit (the paper uses 500)"),
+    "per_device_train_batch_size": (1, ""),
+    "per_device_eval_batch_size": (1, ""),
+    "gradient_accumulation_steps": (1, ""),
+    "num_iterations": (1, ""),
+}
+_WHOLE_OR_NONE = {
+    "num_generations_eval": (1, ""),
+    "steps_per_generation": (1, ""),
+    "generation_batch_size": (1, ""),
+}
+_NOT_NEGATIVE = {
+    "beta": "it would reward rationales for leaving the reference model",
+    "answer_coef": "it would push the answer's likelihood down",
+    "unfinished_penalty": "it would push rationales to the length limit",
+    "epsilon": "the clipping range [1 - epsilon, 1 + epsilon] would be empty",
+}
+_NOT_NEGATIVE_OR_NONE = {"epsilon_high": "the clipping range [1 - epsilon, 1 + epsilon_high] would be empty"}
+_FLAGS = (
+    *("share_prompts", "skip_nonfinite_steps", "normalize_advantages", "mask_truncated_completions"),
+    *("disable_dropout", "use_vllm", "use_transformers_continuous_batching", "shuffle_dataset"),
+)
+_TEXTS = ("answer_template", "answer_separator")
+
+
+def check_fields(fields: dict[str, Any]) -> None:
+    """
+    Check the fields of a [`LaTROConfig`] by their names.
+
+    Raises:
+        `ValueError`: a field of another type, or out of its bounds.
+    """
+    for name, (least, reason) in {**_WHOLE, **_WHOLE_OR_NONE}.items():
+        value = fields[name]
+        if value is None and name in _WHOLE_OR_NONE:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            because = f": {reason}" if reason else ""
+            raise ValueError(f"`{name}` is {value!r}, but must be a whole number of {least} or more{because}.")
+    for name, reason in {**_NOT_NEGATIVE, **_NOT_NEGATIVE_OR_NONE}.items():
+        value = fields[name]
+        if value is None and name in _NOT_NEGATIVE_OR_NONE:
+            continue
+        if not _is_finite(value) or value < 0:
+            raise ValueError(f"`{name}` is {value!r}, but must be a number and not negative: {reason}.")
+    for name in _FLAGS:
+        if not isinstance(fields[name], bool):
+            raise ValueError(f"`{name}` is {fields[name]!r}, but must be True or False.")
+    for name in _TEXTS:
+        if not isinstance(fields[name], str):
+            raise ValueError(f"`{name}` is {fields[name]!r}, but must be a text.")
+    _check_stop_strings(fields["rationale_stop_strings"])
+    _check_clip_range(fields["reward_clip_range"])
+    if fields["neftune_noise_alpha"] is not None:
+        raise ValueError(
+            f"`neftune_noise_alpha` is {fields['neftune_noise_alpha']!r}, but rewards are log-probs of the model, which the "
+            "noise would blur, as dropout would. Leave it unset."
+        )
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_stop_strings(stop_strings: Any) -> None:
+    if isinstance(stop_strings, str):
+        raise ValueError(
+            f"`rationale_stop_strings` is the text {stop_strings!r}, but must be a list: pass [{stop_strings!r}]."
+        )
+    if stop_strings is None:
+        return
+    if not isinstance(stop_strings, list) or not all(isinstance(stop, str) for stop in stop_strings):
+        raise ValueError(f"`rationale_stop_strings` is {stop_strings!r}, but must be a list of texts.")
+    if not all(stop.strip() for stop in stop_strings):
+        raise ValueError(
+            f"`rationale_stop_strings` is {stop_strings} and has an empty or blank string, at which every rationale would "
+            "end. Remove it."
+        )
+
+
+def _check_clip_range(clip_range: Any) -> None:
+    if clip_range is None:
+        return
+    if len(clip_range) != 2 or not all(map(_is_finite, clip_range)) or clip_range[0] >= clip_range[1]:
+        raise ValueError(
+            f"`reward_clip_range` is {clip_range!r}, but must be two numbers, the lower one first, as in (-10.0, 0.0)."
+        )
