@@ -55,7 +55,6 @@ SIGNATURES = {
         "image_position_ids",
     ],
     "_prepare_inputs": ["self", "generation_batch"],
-    "_tokenize_prompts": ["self", "prompts"],
     "_generate_and_score_completions": ["self", "inputs"],
     "_compute_loss": ["self", "model", "inputs"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
@@ -133,14 +132,14 @@ def test_the_parents_hooks_are_those_the_trainer_was_written_against(name):
 
 def test_a_moved_hook_is_named_in_a_plain_sentence():
     class Moved:
-        def _tokenize_prompts(self, prompts, tools):
+        def _prepare_inputs(self, generation_batch, tools):
             pass
 
         def _compute_loss(self, inputs, model):
             pass
 
-    assert "_tokenize_prompts of TRL" in what_changed("_tokenize_prompts", Moved)
-    assert "new parameters ['tools'] and lost []" in what_changed("_tokenize_prompts", Moved)
+    assert "_prepare_inputs of TRL" in what_changed("_prepare_inputs", Moved)
+    assert "new parameters ['tools'] and lost []" in what_changed("_prepare_inputs", Moved)
     assert "in the order ['self', 'inputs', 'model']" in what_changed("_compute_loss", Moved)
     assert "is gone" in what_changed("log", Moved)
 

@@ -48,13 +48,16 @@ class AnswerTemplate:
             )
 
     def fill(self, answer: str) -> str:
-        """The text with an answer in its field (in every field, where there are several)."""
-        return self.text.replace("{answer}", answer)
+        """
+        The text with an answer in its field (in every field, where there are several). White space at the answer's ends is
+        no part of it.
+        """
+        return self.text.replace("{answer}", answer.strip())
 
     def span(self, answer: str) -> tuple[int, int]:
-        """Where the answer's own characters are in [`fill`]: `fill(answer)[start:end] == answer`."""
+        """Where the answer's own characters are in [`fill`]: `fill(answer)[start:end] == answer.strip()`."""
         start = self.text.index(_FIELD)
-        return start, start + len(answer)
+        return start, start + len(answer.strip())
 
     @property
     def stop_strings(self) -> list[str]:
@@ -69,12 +72,13 @@ class AnswerTemplate:
 
     def extract(self, completion: str, reference: str) -> str | None:
         """
-        The text that stands for `{answer}`, at the first position where the template's beginning stands and no "not"
-        follows.
+        The text that stands for `{answer}`, at the first position where the template's beginning stands and no denial
+        around it.
 
         The first position, because there the rationale ends in training, and because a base model may go on with
-        questions of its own. The answer ends where the template's end stands (a full stop inside a word or number is
-        none), at the latest at the end of the line; after an opening brace, as in `\\boxed{{answer}}`, at the closing one.
+        questions of its own. The answer stands in the first line with text. It ends where the template's end stands (a
+        full stop inside a word or number is none), at the latest at the end of that line; after an opening brace, as in
+        `\\boxed{{answer}}`, at the closing one. Of "not 5, it is 7" it is the 7.
 
         Args:
             completion (`str`):
@@ -87,20 +91,113 @@ class AnswerTemplate:
         """
         before, _, after = self.text.partition(_FIELD)
         head, tail = before.rstrip(), after.strip().partition("\n")[0]
-        # "So the answer is 5." is an answer too. A template without beginning stands where the completion starts.
-        start = re.compile(r"\s+".join(map(re.escape, head.split())), re.IGNORECASE)
+        start = _head_pattern(head)
         for match in start.finditer(completion) if head else start.finditer(completion, 0, 0):
             rest = completion[match.end() :]
-            if head.endswith("{"):
+            if match[0].endswith("{"):
                 inside = _inside_braces(rest)
-                rest = rest if inside is None else inside
+                rest = rest.strip(" \t:").partition("\n")[0] if inside is None else inside
+            elif head.endswith("{"):
+                rest = _unbraced(rest)
             else:
-                rest = rest.lstrip(" \t:").partition("\n")[0]
+                if _DENIED_BEFORE.search(completion[: match.start()]):
+                    continue
+                rest = _first_line(rest)
+                if head and start.search(rest):
+                    continue  # "The answer is" once more: what follows there counts
+                if not _same_text(rest, reference, tail):
+                    rest = _corrected(rest)
                 rest = _until_tail(rest, tail, skipped=_count_tails(reference, tail))
             rest = rest.strip()
-            if rest and not re.match(r"not\b", rest, re.IGNORECASE):
+            if rest and (_same_text(rest, reference, tail) or not _DENIED.match(rest)):
                 return rest
         return None
+
+
+_DENIED = re.compile(
+    r"(?:(?:definitely|certainly|clearly|obviously|simply|just|actually|probably|surely|most)\s+)*"
+    r"(?:(?:is|was|are|will|would|could|can|should|must|does|did|has)\s+not\b|cannot\b|(?:is|was|are|wo|would|could|ca|can"
+    r"|should|must|does|did)n?['\N{RIGHT SINGLE QUOTATION MARK}]t\b|not\b|no longer\b|nowhere near\b|anything but\b"
+    r"|unlikely\b|never\s+\S|neither\s.*\bnor\b|other than\b|different from\b|nothing like\b)",
+    re.IGNORECASE,
+)
+# "not 5, it is 7", "not 5 but 7", "not 5. It is 7"
+_CORRECTION = re.compile(
+    r"(?:[,;:.\N{EN DASH}\N{EM DASH}]|\s-)?\s+(?:(?:but|and|rather|instead|it\s+is|it['\N{RIGHT SINGLE QUOTATION MARK}]s|it\s+(?:should|must)\s+be"
+    r"|it\s+equals|the\s+(?:right|correct|true)\s+(?:answer|one|number|value)\s+is)[,:]?\s+)+"
+    r"(?:(?:rather|instead|actually|simply)\s+)*",
+    re.IGNORECASE,
+)
+# "I do not think that the answer is 5", "if the answer is 5": nobody says that it is
+_DENIED_BEFORE = re.compile(
+    r"(?:(?:\bnot|n['\N{RIGHT SINGLE QUOTATION MARK}]t|\bnever|\bcannot|\bhardly)\s+(?:really\s+|necessarily\s+|yet\s+)?(?:think|believe|say"
+    r"|mean|claim|conclude|true|certain|sure|clear|know|tell|the\s+case|possible|correct|right)"
+    r"|\b(?:doubt|if|whether|unless|suppose|supposing|assume|assuming|wrong|false|incorrect|impossible|untrue))"
+    r"(?:\s+(?:that|if|whether|to\s+(?:say|think|assume)(?:\s+that)?))*\s*$",
+    re.IGNORECASE,
+)
+# Lines that only open a formula or a block of code
+_OPENING_LINE = re.compile(r"\s*(?:\$\$|\\\[|\\begin\{\w+\*?\}|```\w*|\*\*|[:>])\s*")
+# Full stops that end no sentence
+_ABBREVIATION = re.compile(
+    r"(?<!\w)(?:Rs|approx|ca|Mr|Mrs|Ms|Dr|St|vs|i\.e|e\.g|[ap]\.m|US|U\.S)$|(?<!\w)No$(?=\. ?\d)", re.IGNORECASE
+)
+
+
+def _head_pattern(head: str) -> re.Pattern[str]:
+    r"""
+    The template's beginning, with any white space and case: "So the answer is 5." is an answer too.
+
+    No letter may stand beside its own ("isn't"). A box may be written `\fbox{5}` or `\boxed 5`. A template without
+    beginning stands where the completion starts.
+    """
+    if head.endswith("\\boxed{"):
+        words = r"\s+".join(map(re.escape, head[: -len("\\boxed{")].split()))
+        return re.compile(words + r"\s*\\(?:boxed|fbox)(?:\s*\{|(?![A-Za-z{])\s*(?=[^\s{}$]))", re.IGNORECASE)
+    pattern = r"\s+".join(map(re.escape, head.split()))
+    if re.match(r"[A-Za-z]", head):
+        pattern = r"(?<![A-Za-z])" + pattern
+    if re.search(r"[A-Za-z]$", head):
+        pattern += r"(?![A-Za-z]|\s?n?['\N{RIGHT SINGLE QUOTATION MARK}]t\b)"
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _first_line(text: str) -> str:
+    """The first line with text: the answer may stand below "The answer is:", in a block too."""
+    for line in text.split("\n"):
+        line = re.sub(r"^[\s:\N{FULLWIDTH COLON},]*(?:\*\*|__)?(?=\s|:|$)[\s:]*|^[\s:\N{FULLWIDTH COLON}]+", "", line)
+        if line.strip() and not _OPENING_LINE.fullmatch(line):
+            return line
+    return ""
+
+
+def _same_text(text: str, reference: str, tail: str) -> bool:
+    """Whether a reference that looks like a denial ("not enough information") is the answer."""
+    return text.strip().rstrip(tail).casefold() == reference.strip().rstrip(tail).casefold()
+
+
+def _corrected(text: str) -> str:
+    """What a denial puts right."""
+    while denied := _DENIED.match(text):
+        correction = _CORRECTION.search(text, denied.end())
+        if correction is None or correction.start() == denied.end():
+            return text
+        text = text[correction.end() :]
+    return text
+
+
+def _unbraced(text: str) -> str:
+    r"""What `\boxed` encloses without a brace: up to a space, a dollar sign or the end of a sentence."""
+    end = 0
+    if command := re.match(r"\\[A-Za-z]+", text):
+        end = command.end()
+        while (brace := re.compile(r"\s*\{").match(text, end)) and (
+            inside := _inside_braces(text[brace.end() :])
+        ) is not None:
+            end = brace.end() + len(inside) + 1
+    if end == 0 or not text[:end].endswith("}"):
+        end = re.match(r"\S*", text).end()  # type: ignore[union-attr]  # matches the empty text too
+    return re.sub(r"[.,;:!?)]+$", "", text[:end].partition("$")[0])
 
 
 def _inside_braces(text: str) -> str | None:
@@ -125,4 +222,6 @@ def _until_tail(text: str, tail: str, skipped: int) -> str:
     if not tail:
         return text
     ends = [match.start() for match in _tail_pattern(tail).finditer(text)]
+    if tail.startswith("."):
+        ends = [end for end in ends if not _ABBREVIATION.search(text, 0, end) or not text[end + 1 :].strip()]
     return text[: ends[skipped]] if len(ends) > skipped else text

@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
+from jinja2 import TemplateError
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl import is_conversational
 
 from .durability.checkpoints import check_writable
@@ -24,15 +26,23 @@ def named_datasets(train_dataset: Any, eval_dataset: Any) -> dict[str, Dataset |
     return {name: dataset for name, dataset in named.items() if isinstance(dataset, (Dataset, IterableDataset))}
 
 
-def check_before_loading(args: LaTROConfig, processing_class: Any, train_dataset: Any, eval_dataset: Any) -> None:
+def check_arguments(
+    model: str | PreTrainedModel | PeftModel,
+    args: LaTROConfig,
+    processing_class: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+) -> None:
     """
-    The checks of a trainer's arguments that need no model. They come first: to load a model may take minutes.
+    The checks of a trainer's arguments that come first: to load a model may take minutes.
 
     Raises:
         `ValueError`, `TypeError`, `OSError`: see the other checks.
     """
     check_writable(args.output_dir)
     check_processing_class(processing_class)
+    if not isinstance(model, str):
+        check_architecture(model, processing_class)
     check_stop_strings(processing_class, args.rationale_stop_strings or [])
     for name, dataset in named_datasets(train_dataset, eval_dataset).items():
         check_dataset(dataset, name, processing_class)
@@ -72,19 +82,66 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
     Check prompts and answers; `where` names the rows, as "`train_dataset` row {row}", with `{row}` left open.
 
     Raises:
-        `ValueError`: an answer that is empty or not text, messages without a chat template.
+        `ValueError`: a prompt that is neither text nor messages, an answer that is empty or not text, messages without a
+        chat template.
     """
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        if not isinstance(answer, str) or not answer.strip():
+        if not isinstance(answer, str) or not answer.strip() or not _is_unicode(answer):
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has the answer {answer!r}, but every row needs a reference answer as "
                 "non-empty text. Remove the row or fill in its answer."
+            )
+        if not (isinstance(prompt, str) and _is_unicode(prompt) or _is_messages(prompt)):
+            raise ValueError(
+                f"{_name_row(where, row, prompt)} has a prompt that is neither text nor a list of messages, each with its "
+                "'role' and 'content' as text. Remove the row or mend its prompt."
             )
         if is_conversational({"prompt": prompt}) and tokenizer.chat_template is None:
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has messages as its prompt, but the tokenizer has no chat template. "
                 "Use an instruction-tuned model, set `tokenizer.chat_template`, or make the prompts plain text."
             )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is text to the end: half of a surrogate pair is none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_messages(prompt: Any) -> bool:
+    return (
+        isinstance(prompt, list)
+        and len(prompt) > 0
+        and all(
+            isinstance(message, dict)
+            and all(isinstance(message.get(name), str) and _is_unicode(message[name]) for name in ("role", "content"))
+            for message in prompt
+        )
+    )
+
+
+def tokenize_checked(
+    tokenize: Callable[[list[Any]], list[list[int]]], prompts: list[Any], where: str, first_row: int = 0
+) -> list[list[int]]:
+    """
+    Tokens of prompts.
+
+    Raises:
+        `ValueError`: a prompt that the tokenizer or its chat template refuses, with its row.
+    """
+    refusals = (ValueError, TypeError, UnicodeError, TemplateError)
+    try:
+        return tokenize(prompts)
+    except refusals:
+        for row, prompt in enumerate(prompts, start=first_row):
+            try:
+                tokenize([prompt])
+            except refusals as error:
+                raise ValueError(
+                    f"{_name_row(where, row, prompt)} has a prompt that cannot be tokenized: {str(error).rstrip('.')}. "
+                    "Remove the row, or change its prompt."
+                ) from error
+        raise
 
 
 def check_columns(columns: Sequence[str], name: str) -> None:
@@ -170,14 +227,44 @@ def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., N
                 check(**rows[first : first + 1000], where=f"`{name}` row {{row}}", first_row=first)
 
 
-def check_dropout(config: PreTrainedConfig, disable_dropout: bool) -> None:
+def check_architecture(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """
-    Check the dropout that `disable_dropout` does not reach: attention that reads its rate from the model's config.
+    Check that a model predicts the next of the tokenizer's tokens.
 
     Raises:
-        `ValueError`: there is some.
+        `ValueError`: an encoder-decoder, a model without LM head, or one with fewer embeddings than the tokenizer has
+        tokens.
     """
-    attention_dropout = config.get_text_config().to_dict().get("attention_dropout") or 0.0
+    kind, config = type(model).__name__, model.config.get_text_config()
+    if config.is_encoder_decoder:
+        raise ValueError(f"The model is a {kind}, an encoder-decoder, but rationales need a causal language model.")
+    if model.get_output_embeddings() is None:
+        raise ValueError(
+            f"The model is a {kind}, which has no LM head to predict tokens with. Load it with "
+            "`AutoModelForCausalLM.from_pretrained`."
+        )
+    num_embeddings, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    if largest >= num_embeddings:
+        raise ValueError(
+            f"The tokenizer has tokens up to {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), but the model has "
+            f"{num_embeddings} embeddings. Take the model's own tokenizer, or call `model.resize_token_embeddings("
+            f"{largest + 1})` and train them first."
+        )
+
+
+def check_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, disable_dropout: bool) -> None:
+    """
+    Check a loaded model.
+
+    Raises:
+        `ValueError`: see [`check_architecture`]; no parameter is trained; attention with dropout of its own, which it reads
+        from the config and `disable_dropout` does not reach.
+    """
+    check_architecture(model, tokenizer)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        hint = "Load the adapter with `is_trainable=True`" if isinstance(model, PeftModel) else "Unfreeze some"
+        raise ValueError(f"The model is a {type(model).__name__} without a trainable parameter. {hint}.")
+    attention_dropout = model.config.get_text_config().to_dict().get("attention_dropout") or 0.0
     if disable_dropout and attention_dropout > 0:
         raise ValueError(
             f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "

@@ -3,7 +3,10 @@
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
 
 _PROBE = "latro"
 
@@ -32,4 +35,15 @@ def find_end_of_turn(
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, **chat_template_kwargs)
     after = tokenizer(text.rpartition(_PROBE)[2], add_special_tokens=False)["input_ids"]
-    return next((token for token in after if token in eos_token_ids), tokenizer.eos_token_id)
+    ends = [token for token in after if token in eos_token_ids]
+    if ends:
+        return ends[0]
+    special = [token for token in after if token in tokenizer.all_special_ids]
+    if special:
+        logger.warning_once(
+            f"The chat template ends the assistant's turn with {tokenizer.convert_ids_to_tokens(special[0])!r}, which is none "
+            f"of the model's EOS tokens {tokenizer.convert_ids_to_tokens(eos_token_ids)}: generation would not stop there, so "
+            f"answers end with {tokenizer.eos_token!r}. If the template is right, add the token to the model's "
+            "`generation_config.eos_token_id`."
+        )
+    return tokenizer.eos_token_id

@@ -30,16 +30,17 @@ from .eval_samples import EvalSamples
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
 from .micro_batches import form_micro_batches
-from .nonfinite import NonfiniteGuard
 from .packing import encode_answer, pack_rows, split_rows, trim_padding
 from .paper import PAPER
-from .prompts import find_max_positions
+from .prompts import find_max_positions, tokenize_prompts
+from .reference_model import copy_initial_model, prepare_reference, without_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
-from .rollout.sampling_settings import make_generation_config, only_generation_config, settings_of_file
+from .rollout.sampling_settings import make_generation_config, only_generation_config
 from .rollout.transformers_engine import TransformersEngine
 from .rollout.vllm_engine import VLLMEngine
 from .samples import LossColumns, Rollout, SampleColumns, ScoredSamples
+from .step_guard import StepGuard
 from .truncation import Truncator
 
 
@@ -147,19 +148,16 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             processing_class = AutoProcessor.from_pretrained(
                 model_name, revision=revision, trust_remote_code=args.trust_remote_code, **sides
             )
-        checks.check_before_loading(args, processing_class, train_dataset, eval_dataset)
-        super().__init__(
-            model=model,
-            reward_funcs=[],  # the reward is the model's own, see `_reward`
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            optimizers=optimizers,
-            quantization_config=quantization_config,
-            peft_config=peft_config,
-        )
+        checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
+        settings = {"optimizers": optimizers, "quantization_config": quantization_config, "peft_config": peft_config}
+        initial_model = copy_initial_model(model, args, peft_config)
+        with without_reference(args, initial_model):
+            # No reward functions: the reward is the model's own, see `_reward`
+            datasets = (train_dataset, eval_dataset)
+            super().__init__(model, [], args, *datasets, processing_class, callbacks=callbacks, **settings)
+        if initial_model is not None:
+            self.beta, self.ref_model = args.beta, prepare_reference(initial_model, self, args)
+        checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
 
         # How rationales end, and how answers are written and graded
         stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
@@ -169,32 +167,26 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
         self._shares_prompts = args.share_prompts and self._enable_shared_prompts()
-        if not self.use_vllm:
-            # Without the settings of the model's file, which `generate` would add
-            self.generation_config = make_generation_config(self.generation_kwargs)
-            left_out = settings_of_file(self._models[0].generation_config)
-            if left_out and self.accelerator.is_main_process:
-                logger.info(
-                    "Rationales are samples of the model itself, without %s of its generation config.", left_out
-                )
         self.engine = self._make_engine()
         # What outlives a method call
         self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and "eval", until all are scored
         self._eval_samples = EvalSamples()  # of the evaluation under way
-        self._guard = NonfiniteGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
+        self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self.add_callback(self._guard)
 
-        checks.check_dropout(self.model.config, args.disable_dropout)
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
     def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
-        prompt_ids, _, _ = self._tokenize_prompts(prompt)
+        prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
         answers = [self.args.answer_separator + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
         prompt_lengths = [len(ids) for ids in prompt_ids]
         answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
         limits = (self.max_completion_length, self.max_positions)
         checks.check_lengths(prompt, prompt_lengths, answer_lengths, *limits, where, first_row)
+
+    def _tokenize(self, prompts: list) -> list[list[int]]:
+        return tokenize_prompts(self._tokenizer, prompts, self.chat_template_kwargs)
 
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
@@ -237,6 +229,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if self.use_vllm:
             profiler = partial(profiling_context, self, "vLLM.generate")
             return VLLMEngine(*ends, self.vllm_generation, self._sync_weights_to_vllm, profiler)
+        self.generation_config = make_generation_config(self.generation_kwargs, self._models[0])
         if self.use_transformers_continuous_batching:
             config = self.continuous_batching_config
             return ContinuousBatchingEngine(*ends, self.generation_config, config, self._model_for_generation)
@@ -278,7 +271,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if self._shares_prompts:
             for model in self._models:
                 shared_prompt.check_attention(model)
-        prompt_ids, _, _ = self._tokenize_prompts(prompts)
+        prompt_ids = self._tokenize(prompts)
         answer_budget = self._answer_budget(prompt_ids, answers) if self._mode == "eval" else 0
         return prompt_ids, self.engine.roll_out(prompt_ids, self._group_size, answer_budget)
 
@@ -329,7 +322,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         prompt_ids, completions = self._roll_out(prompts, answers)
         batch = self._pack(prompts, answers, prompt_ids, completions)
         batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
-        texts = self._tokenizer.batch_decode([one.ids for one in completions], skip_special_tokens=True)
+        texts = [self.truncator.decode(self.truncator.until_eos(one.ids)) for one in completions]
         grades = self._grade(inputs, texts, completions) if mode == "eval" else []
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
         table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))

@@ -6,6 +6,7 @@ The rule: the settings that `generate` (or vLLM) runs with in the end change not
 in them but for its EOS tokens. What the user asks for is refused, or, where it only biases the samples, warned of.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedModel
 
+
+logger = logging.getLogger(__name__)
 
 # Values that leave the model's distribution as it is; `None` does for every setting but `do_sample` and `top_k`, for which
 # `generate` would put in values of its own
@@ -116,8 +119,14 @@ def check_sampling_settings(settings: dict[str, Any], generation_kwargs: dict[st
         )
 
 
-def make_generation_config(settings: dict[str, Any]) -> GenerationConfig:
-    """Settings of `generate` that sample from the model, but for those that are given in `settings` and not `None`."""
+def make_generation_config(settings: dict[str, Any], model: PreTrainedModel) -> GenerationConfig:
+    """
+    Settings of `generate` that sample from the model, but for those that are given in `settings` and not `None`. The log
+    says which settings of the model's file are left out.
+    """
+    left_out = settings_of_file(model.generation_config)
+    if left_out:
+        logger.info("Rationales are samples of the model itself, without %s of its generation config.", left_out)
     given = {name: value for name, value in settings.items() if value is not None}
     return GenerationConfig(**{"do_sample": True, "top_k": 0, **given}, disable_compile=True)
 

@@ -12,9 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 logger = logging.getLogger(__name__)
 
 
-class NonfiniteGuard(TrainerCallback):
+class StepGuard(TrainerCallback):
     """
-    Ends training before a step whose rewards or gradient are NaN or infinite, and names the prompts.
+    Ends training before a step whose rewards or gradient are NaN or infinite, and names the prompts. A training that comes
+    to its end without any step is an error too.
 
     Args:
         skip (`bool`):
@@ -48,6 +49,16 @@ class NonfiniteGuard(TrainerCallback):
             return
         self.report("The gradient", gather_object(self.prompts_of_step), args, state)
         model.zero_grad(set_to_none=True)  # parameters without gradient are not updated
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step == 0 and state.max_steps > 0:
+            raise ValueError(
+                "The training ended without a step: `train_dataset` has fewer rows than one generation batch takes prompts "
+                "(`generation_batch_size` divided by `num_generations`). Add rows, or lower `gradient_accumulation_steps` or "
+                "`per_device_train_batch_size`."
+            )
 
     def report(self, what: str, prompts: list[str], args: TrainingArguments, state: TrainerState) -> None:
         """
