@@ -10,6 +10,7 @@ from datasets import Dataset
 
 import tiny
 from given import END, STOP, TrainerGivenCompletions, cpu_config, sample_ids
+from trl_latro.eval_samples import metric_names
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=120)
@@ -126,6 +127,31 @@ def test_a_metric_of_one_dataset_chooses_the_best_model(tmp_path: Path, metric: 
     trainer.train()
     assert trainer.state.best_metric is not None
     assert (tmp_path / f"checkpoint-{trainer.state.best_global_step}").is_dir()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "eval_bleu", "loss", "eval_right_maj@8", "right_accurracy"])
+def test_an_unknown_metric_for_the_best_model_is_refused_at_once(tmp_path: Path, metric: str) -> None:
+    datasets = {"right": questions(0, 1), "wrong": questions(2)}
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "best", "metric_for_best_model": metric}
+    with pytest.raises(
+        ValueError, match=f"`metric_for_best_model` is '{metric}'.*eval_right_accuracy, eval_right_maj@4"
+    ):
+        make_trainer(tmp_path, datasets, **settings)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_the_known_metrics_are_those_that_evaluation_logs(tmp_path: Path, beta: float) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.beta = beta
+    logged = {name.removeprefix("eval_") for name in trainer.evaluate()}
+    assert logged - {"latro/length_reward_corr", "epoch"} == set(metric_names(4, beta))
+
+
+def test_an_evaluation_that_splits_prompts_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match="Evaluation takes 4 samples on each of 1 processes, 4 in all, which 3 samples"
+    ):
+        make_trainer(tmp_path, per_device_eval_batch_size=4, num_generations_eval=3)
 
 
 def test_evaluation_leaves_the_metrics_of_training_alone(tmp_path: Path) -> None:

@@ -447,6 +447,18 @@ def test_model_card(tmp_path):
     assert {"trl", "latro"} <= set(trainer.model.model_tags)
 
 
+def test_the_card_of_a_local_model_says_so_and_shows_names_as_they_are(tmp_path):
+    folder = tmp_path / "[run](x) <b> `1`"
+    settings = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    trainer = sampling_trainer(folder, settings=settings)
+    trainer.train()
+    text = (folder / "README.md").read_text()
+    assert "None" not in text
+    assert "fine-tuned version of a model that is not on the Hub" in text
+    assert r"# Model Card for \[run\]\(x\) \<b\> \`1\`" in text
+    assert 'model="[run](x) <b> `1`"' in text
+
+
 def test_a_reward_of_the_users_own_trains_and_is_saved(tmp_path):
     settings = {"reward_type": surprise, "max_steps": 1, "save_strategy": "steps", "save_steps": 1}
     trainer = sampling_trainer(tmp_path, settings=settings)

@@ -12,6 +12,7 @@ from trl import is_conversational
 
 from .durability.checkpoints import check_writable
 from .durability.hub import make_repository
+from .eval_samples import metric_names
 from .latro_config import LaTROConfig
 from .truncation import check_stop_strings
 
@@ -46,8 +47,34 @@ def check_arguments(
     check_stop_strings(processing_class, args.rationale_stop_strings or [])
     for name, dataset in named_datasets(train_dataset, eval_dataset).items():
         check_dataset(dataset, name, processing_class)
+    if eval_dataset is not None:
+        check_evaluation(args, [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""])
     if args.push_to_hub and args.process_index == 0:
         make_repository(args)
+
+
+def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:
+    """
+    Check how evaluation is batched, and the metric that chooses the best model. `prefixes` are those of the datasets.
+
+    Raises:
+        `ValueError`: the samples of a prompt would be split, or no metric has this name.
+    """
+    num_generations = args.num_generations_eval or args.num_generations
+    size = args.per_device_eval_batch_size * args.world_size
+    if size % num_generations != 0:
+        raise ValueError(
+            f"Evaluation takes {args.per_device_eval_batch_size} samples on each of {args.world_size} processes, {size} in "
+            f"all, which {num_generations} samples per prompt do not divide: change `per_device_eval_batch_size` or "
+            "`num_generations_eval`."
+        )
+    if args.metric_for_best_model is not None:
+        names = [f"eval_{prefix}{name}" for prefix in prefixes for name in metric_names(num_generations, args.beta)]
+        if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in names:
+            raise ValueError(
+                f"`metric_for_best_model` is {args.metric_for_best_model!r}, but evaluation logs {', '.join(names)}. Choose "
+                "one of them."
+            )
 
 
 def check_processing_class(processing_class: Any) -> None:

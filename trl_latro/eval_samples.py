@@ -8,6 +8,19 @@ from .objective import Credit
 from .samples import LossColumns, SampleColumns, ScoredSamples, accuracy_metrics, length_metrics, reward_metrics
 
 
+def metric_names(num_generations: int, beta: float) -> list[str]:
+    """What an evaluation logs, without prefix. Beside it are aux_loss, for a model of experts, and length_reward_corr."""
+    lengths = [f"{kind}{part}_length" for part in ("", "_terminated") for kind in ("mean", "min", "max")]
+    return [
+        *("loss", "accuracy", f"maj@{num_generations}", "no_answer", "reward", "reward_std", "frac_reward_zero_std"),
+        *("latro/answer_logp", "latro/answer_prob", "latro/finished_ratio", "latro/policy_loss", "latro/answer_loss"),
+        *(["kl"] if beta != 0.0 else []),
+        *("entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
+        *(f"completions/{name}" for name in ("clipped_ratio", *lengths)),
+        *("num_tokens", "runtime", "samples_per_second", "steps_per_second"),
+    ]
+
+
 class EvalSamples:
     """
     Collects the samples of an evaluation, batch by batch.

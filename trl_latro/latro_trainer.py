@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ from .eval_samples import EvalSamples
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
 from .micro_batches import form_micro_batches
+from .model_card import PAPER, name_local_models, plain_name
 from .packing import encode_answer, pack_rows, split_rows, trim_padding
-from .paper import PAPER
 from .prompts import find_max_positions, tokenize_prompts
 from .reference_model import copy_initial_model, prepare_reference, without_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
@@ -547,6 +548,14 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._metrics["train"].update(state["metrics"])
         self._buffered_inputs = state["buffered_inputs"]
         self._rollouts["train"] = Rollout([{"prompt": prompt} for prompt in state["prompts"]])
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """As the parent's. Names are shown as they are, and a model that is not on the Hub is not called "None"."""
+        super().create_model_card(plain_name(model_name), dataset_name, tags)
+        if self.is_world_process_zero():
+            name_local_models(Path(self.args.output_dir) / "README.md", self.args.output_dir)
 
     # ---- log ----
 
