@@ -1,6 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The models whose computation the package arranges in its own way; all others take that of transformers and TRL."""
 
+import transformers
+from packaging.version import Version
 from peft import LoraConfig, PeftModel
 from transformers import (
     LlamaForCausalLM,
@@ -11,6 +13,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+
+# What the KV cache is called among the arguments and outputs of a model
+CACHE = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 
 # Classes that the tests have compared: tokens meet in attention only, know their positions from `position_ids` only, and the
 # cache can be reduced to some of its rows. A model's own code from the Hub is none of them.

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
-from ..known_models import why_unknown
+from ..known_models import CACHE, why_unknown
 from ..truncation import RationaleStop
 
 
@@ -114,13 +114,13 @@ def generate_until_done(
         outputs = model.generate(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            past_key_values=cache,
             generation_config=generation_config,
             stopping_criteria=StoppingCriteriaList([enough_done]),
+            **{CACHE: cache},
             **kwargs,
         )
         sampled = outputs.sequences.size(1) - input_ids.size(1)
-        input_ids, cache = outputs.sequences, outputs.past_key_values
+        input_ids, cache = outputs.sequences, outputs[CACHE]
         limit_reached = sampled == generation_config.max_new_tokens
         done = torch.ones_like(enough_done.done) if limit_reached else enough_done.done
         for row, ids in zip(rows[done].tolist(), input_ids[done, prompt_length:].tolist(), strict=True):
