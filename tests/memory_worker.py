@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""500 updates with all that a long run does, for `test_memory.py`: writes what the process holds on the way."""
+"""500 steps with all that a long run does, for `test_memory.py`: writes what the process holds on the way."""
 
 import ctypes
 import gc
@@ -18,11 +18,11 @@ from given import cpu_config
 from trl_latro import LaTROTrainer
 
 
-UPDATES, EVERY = 500, 50
+STEPS, EVERY = 500, 50
 
 
 class Measure(TrainerCallback):
-    """Memory in MiB, tensors, all objects that Python tracks, and the size of the log, after every 50 updates."""
+    """Memory in MiB, tensors, all objects that Python tracks, and the size of the log, after every 50 steps."""
 
     def __init__(self) -> None:
         self.found: list[dict[str, float]] = []
@@ -33,7 +33,7 @@ class Measure(TrainerCallback):
         if state.global_step % EVERY == 0:
             gc.collect()
             if platform.libc_ver()[0] == "glibc":
-                ctypes.CDLL(None).malloc_trim(0)  # pages that are free but kept, a few KiB per update, are not held
+                ctypes.CDLL(None).malloc_trim(0)  # pages that are free but kept, a few KiB per step, are not held
             objects = gc.get_objects()
             self.found.append(
                 {
@@ -55,7 +55,7 @@ def main(folder: Path) -> None:
         num_generations=2,
         per_device_train_batch_size=4,
         per_device_eval_batch_size=4,
-        max_steps=UPDATES,
+        max_steps=STEPS,
         logging_steps=5,
         learning_rate=1e-3,
         eval_strategy="steps",

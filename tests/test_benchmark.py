@@ -243,7 +243,8 @@ def test_modes_fill_a_result(small: list[str]) -> None:
         (step,) = contender["steps"]
         assert contender["median"]["total"] == step["seconds"]["scoring"] + step["seconds"]["training"]
         assert min(step["seconds"][phase] for phase in ("scoring", "training")) > 0
-    assert results["training"]["versions"]["torch"] == torch.__version__
+    written = results["training"]["versions"]["torch"]
+    assert written.partition("+")[0] == torch.__version__.partition("+")[0]  # a wheel may not name its build
     assert results["rollout"]["contenders"]["ours"]["median"]["decoded_per_kept"] >= 1
     shares = [operation["share"] for operation in results["profile"]["operations"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tiny import read_settings
+
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BASE_MODEL = EXAMPLES / "puzzles" / "dial_base_model"
@@ -101,7 +103,7 @@ def test_base_model_can_reason_but_mostly_guesses() -> None:
 def test_base_model_is_what_its_script_makes(tmp_path: Path) -> None:
     run("puzzles/make_base_model.py", "--steps", "1", "--output_dir", str(tmp_path))
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert json.loads((tmp_path / name).read_text()) == json.loads((BASE_MODEL / name).read_text()), name
+        assert read_settings(tmp_path / name) == read_settings(BASE_MODEL / name), name
 
 
 def test_quickstart_with_two_steps(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tiny import read_settings
+
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BASE_MODEL = EXAMPLES / "puzzles" / "house_base_model"
@@ -74,7 +76,7 @@ def test_house_base_model_is_what_its_script_makes(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "--task", "house", "--steps", "1", "--output_dir", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert json.loads((tmp_path / name).read_text()) == json.loads((BASE_MODEL / name).read_text()), name
+        assert read_settings(tmp_path / name) == read_settings(BASE_MODEL / name), name
 
 
 @pytest.mark.parametrize("name", list(TASKS))

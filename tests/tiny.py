@@ -165,6 +165,11 @@ def save_model(
     return str(path)
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file of a model or tokenizer, without the version of transformers that wrote it."""
+    return {name: value for name, value in json.loads(path.read_text()).items() if name != "transformers_version"}
+
+
 def tiny_dataset(num_rows: int = 8, conversational: bool = False) -> Dataset:
     """Additions with prompts and answers of mixed lengths, the same at every call."""
     rows = []
