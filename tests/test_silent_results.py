@@ -16,6 +16,7 @@ from trl_latro import LaTROTrainer
 from trl_latro.answer_template import AnswerTemplate
 from trl_latro.evaluation import evaluate
 from trl_latro.prompts import tokenize_prompts
+from trl_latro.reference_model import copy_initial_model
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=120)
@@ -51,12 +52,16 @@ def test_the_reference_is_the_model_that_was_passed(tmp_path: Path, named: bool,
         torch.testing.assert_close(tensor, initial[name], rtol=0, atol=0)
 
 
-def test_a_model_by_name_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny.save_model(TOKENIZER, tmp_path / "model")
-    monkeypatch.setattr("copy.deepcopy", lambda *args: pytest.fail("copied"))
-    args = cpu_config(str(tmp_path / "out"), beta=0.5, max_completion_length=8)
-    monkeypatch.undo()
-    trainer = LaTROTrainer(str(tmp_path / "model"), args, tiny.tiny_dataset(3))
+def test_nothing_is_copied_without_need(tmp_path: Path) -> None:
+    path = tiny.save_model(TOKENIZER, tmp_path / "model")
+    args, without = (cpu_config(str(tmp_path / "out"), beta=beta, max_completion_length=8) for beta in (0.5, 0.0))
+    model = tiny.tiny_model(TOKENIZER, kind="llama")
+    assert copy_initial_model(model, args, None) is not None
+    assert copy_initial_model(path, args, None) is None, "it is loaded a second time"
+    assert copy_initial_model(model, without, None) is None
+    assert copy_initial_model(model, args, lora_config()) is None
+    assert copy_initial_model(get_peft_model(model, lora_config()), args, None) is None
+    trainer = LaTROTrainer(path, args, tiny.tiny_dataset(3))
     assert trainer.ref_model is not None and trainer.beta == 0.5
 
 
