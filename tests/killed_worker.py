@@ -5,6 +5,7 @@ end of the file's path, as in `1:checkpoint-6/optimizer.pt`.
 """
 
 import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 from transformers import TrainerState
 
 from trl_latro.cli.main import main
+from trl_latro.durability import manifest
 
 
 RANK, _, FILE = os.environ.get("KILL", "").partition(":")
 
-torch_save, save_to_json = torch.save, TrainerState.save_to_json
+torch_save, save_to_json, write_manifest = torch.save, TrainerState.save_to_json, manifest._write
 
 
 def write_half_and_die(path: Path, content: bytes) -> None:
@@ -40,6 +42,12 @@ def save_state(state: TrainerState, json_path: str) -> None:
         write_half_and_die(Path(json_path), Path(json_path).read_bytes())
 
 
+def save_manifest(path: Path, content: dict[str, Any]) -> None:
+    if os.environ["RANK"] == RANK and str(path).endswith(FILE) and content["files"] is not None:
+        write_half_and_die(manifest._unfinished(path), json.dumps(content).encode())
+    write_manifest(path, content)
+
+
 if __name__ == "__main__":
-    torch.save, TrainerState.save_to_json = save, save_state
+    torch.save, TrainerState.save_to_json, manifest._write = save, save_state, save_manifest
     main()

@@ -1,8 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Checkpoints that were cut short, and folders that cannot be written to."""
+"""Checkpoints that were cut short or lack something, and folders that cannot be written to."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny
-from disks import mounted
+from disks import fill, mounted
 from given import cpu_config, snapshot
 from trl_latro import LaTROTrainer
 from trl_latro.cli.train import main
@@ -22,6 +22,7 @@ from trl_latro.durability.checkpoints import (
     resolve_checkpoint,
     say_failed_write,
 )
+from trl_latro.durability.manifest import write_manifest
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
@@ -68,7 +69,7 @@ def test_the_trainer_passes_over_a_checkpoint_cut_short(tmp_path: Path, caplog: 
 
     resumed = make_trainer(tmp_path)
     resumed.train(resume_from_checkpoint=True)
-    assert f"{cut_short} was cut short while it was written, it is passed over." in caplog.text
+    assert f"{cut_short} is damaged: {STATE_FILE} has 100 bytes, and " in caplog.text
     assert losses(resumed) == losses(trainer)
     for name, tensor in snapshot(trainer.model).items():
         torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
@@ -81,7 +82,8 @@ def test_without_a_whole_checkpoint_the_trainer_says_so(tmp_path: Path) -> None:
         trainer.train(resume_from_checkpoint=True)
     (tmp_path / "checkpoint-1").mkdir()
     with pytest.raises(
-        ValueError, match="holds no whole checkpoint, checkpoint-1 was cut short. Leave it out to start"
+        ValueError,
+        match="holds no whole checkpoint: checkpoint-1 was cut short .*trainer_state.json. Leave it out to start",
     ):
         trainer.train(resume_from_checkpoint=True)
     with pytest.raises(ValueError, match="checkpoint-1' is not a complete checkpoint"):
@@ -140,6 +142,37 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
                 check_writable(output_dir)
 
 
+def test_a_full_folder_is_refused(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        check_writable(disk)
+        fill(disk)
+        for output_dir in (disk, disk / "run"):
+            with pytest.raises(OutputDirError, match="cannot be written to: No space left on device"):
+                check_writable(output_dir)
+
+
+def test_a_tokenizer_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tokenizers raises a bare `Exception`."""
+    make_trainer(tmp_path / "run").train()
+    trainer = make_trainer(tmp_path / "run")
+    monkeypatch.setattr(trainer.model, "save_pretrained", lambda *args, **kwargs: None)  # longer than the tokenizer
+    with files_of_at_most(5000):
+        with pytest.raises(Exception) as bare:
+            TOKENIZER.save_pretrained(tmp_path)
+        assert type(bare.value) is Exception
+        for folder in (tmp_path / "run", tmp_path / "elsewhere"):
+            message = rf"^{folder} could not be written to its end, .*: File too large .*checkpoint-3'\.$"
+            with pytest.raises(OutputDirError, match=message):
+                trainer.save_model(str(folder))
+
+
+def test_a_model_that_cannot_be_written_in_any_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = r"file/model could not be written .*Not a directory.* There is no earlier checkpoint"
+    with pytest.raises(OutputDirError, match=message):
+        make_trainer(tmp_path / "run").save_model(str(tmp_path / "file" / "model"))
+
+
 def test_what_is_not_the_disks_fault_is_not_blamed_on_it(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint-1"
     with pytest.raises(torch.OutOfMemoryError), say_failed_write(checkpoint):
@@ -148,3 +181,79 @@ def test_what_is_not_the_disks_fault_is_not_blamed_on_it(tmp_path: Path) -> None
     (checkpoint / STATE_FILE).write_text("{}")
     with pytest.raises(ConnectionError), say_failed_write(checkpoint):
         raise ConnectionError("the Hub was not reached")
+    with pytest.raises(KeyError), say_failed_write(tmp_path / "checkpoint-2"):
+        raise KeyError("a callback's own error")
+    with pytest.raises(OutputDirError, match="^one sentence$"), say_failed_write(tmp_path / "checkpoint-2"):
+        raise OutputDirError("one sentence")
+
+
+def test_resuming_from_a_model_alone_says_what_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.args.save_only_model = True
+    trainer.train()
+    resumed = make_trainer(tmp_path, max_steps=4)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 4
+    said = (
+        f"{tmp_path}/checkpoint-3 has no optimizer, no learning rate schedule, no random states, as one that was saved with "
+        "save_only_model: the model and the step count go on, what is missing starts anew"
+    )
+    assert caplog.text.count(said) == 1
+    assert "processes" not in caplog.text and "process_state" not in caplog.text
+    assert resumed.optimizer.state_dict()["state"][0]["step"] == 1  # as said
+
+
+def test_sharded_trainers_refuse_a_model_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.args.save_only_model = True
+    trainer.train()
+    resumed = make_trainer(tmp_path)
+    monkeypatch.setattr(resumed, "is_fsdp_enabled", True)
+    with pytest.raises(ValueError, match="checkpoint-3 has no optimizer, .* cannot resume from the model alone"):
+        resumed.train(resume_from_checkpoint=True)
+
+
+def without_state_of_process(checkpoint: Path) -> str:
+    (checkpoint / "manifest.json").unlink()
+    (checkpoint / "process_state_0.pth").unlink()
+    return "has no process_state_*.pth, as one that another trainer has saved"
+
+
+def without_optimizer(checkpoint: Path) -> str:
+    (checkpoint / "manifest.json").unlink()
+    (checkpoint / "optimizer.pt").unlink()
+    return "has no optimizer: the model and the step count go on, what is missing starts anew"
+
+
+def of_two_processes(checkpoint: Path) -> str:
+    path = checkpoint / "process_state_0.pth"
+    torch.save(torch.load(path, weights_only=True) | {"num_processes": 2, "step": 10**6}, path)
+    write_manifest(checkpoint)
+    return "was saved by another number of processes (2, now 1)"
+
+
+def of_the_other_process(checkpoint: Path) -> str:
+    (checkpoint / "process_state_0.pth").rename(checkpoint / "process_state_1.pth")
+    write_manifest(checkpoint)
+    return "has no process_state_0.pth"
+
+
+@pytest.mark.parametrize(
+    "change", [without_state_of_process, without_optimizer, of_two_processes, of_the_other_process]
+)
+def test_why_a_training_does_not_resume_exactly_is_what_the_checkpoint_lacks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: Callable[[Path], str]
+) -> None:
+    make_trainer(tmp_path).train()
+    reason = change(tmp_path / "checkpoint-3")
+    resumed = make_trainer(tmp_path, max_steps=4)
+    resumed.train(resume_from_checkpoint=True)
+    assert f"{tmp_path}/checkpoint-3 {reason}" in caplog.text
+    assert caplog.text.count("the training is not") == 1
+    assert resumed._step < 10**6
+
+
+def test_an_exact_resume_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_trainer(tmp_path).train()
+    make_trainer(tmp_path, max_steps=4).train(resume_from_checkpoint=True)
+    assert "checkpoint" not in caplog.text

@@ -1,5 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A rank of a training is killed, or the disk gets full: the resumed training is the one that was not stopped."""
+"""
+A rank of a training is killed, the disk gets full, or a checkpoint is damaged: the resumed training is the one that was
+not stopped.
+"""
 
 import json
 import os
@@ -22,6 +25,7 @@ from backends import skip_without_deepspeed
 from disks import mounted
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.durability.checkpoints import is_whole
+from trl_latro.durability.lock import locked
 
 
 WORKER = Path(__file__).parent / "killed_worker.py"
@@ -142,7 +146,7 @@ def check_killed_is_unkilled(
     cut_short = None
     for kill in [*kills, ""]:
         output = finish(start(launcher, [*args, *resume], killed, kill), killed, killed=kill != "")
-        said = f"{cut_short} was cut short while it was written, it is passed over."
+        said = f"{cut_short} was cut short while it was written. It is passed over."
         assert cut_short is None or said in output, output
         resume = ["--resume_from_checkpoint", "last"]
         if kill:
@@ -162,7 +166,11 @@ def check_outcome(run: Path, state: dict[str, Any], tensors: dict[str, torch.Ten
 
 @pytest.mark.slow
 def test_two_ddp_ranks_killed(tmp_path: Path) -> None:
-    kills = ["1:checkpoint-6/process_state_1.pth", "0:checkpoint-8/trainer_state.json"]
+    kills = [
+        "1:checkpoint-6/process_state_1.pth",
+        "0:checkpoint-8/trainer_state.json",
+        "0:checkpoint-10/manifest.json",
+    ]
     check_killed_is_unkilled(TORCHRUN, [], tmp_path, kills, random_kill=True)
 
 
@@ -200,6 +208,30 @@ def test_sigterm_to_one_of_two_ranks_ends_both_after_the_same_update(tmp_path: P
     assert is_whole(stopped / "run" / f"checkpoint-{update}")
     finish(start(launcher, [*args, "--resume_from_checkpoint", "last"], stopped), stopped, killed=False)
     check_outcome(stopped / "run", *outcome(unstopped / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
+def test_two_ranks_agree_on_a_damaged_checkpoint_and_on_a_folder_in_use(tmp_path: Path, launcher: list[str]) -> None:
+    args, lost = settings(tmp_path), "process_state_1.pth"
+    if launcher == DEEPSPEED:
+        skip_without_deepspeed()
+        args += ["--deepspeed", str(ZERO3)]
+        lost = f"global_step{UPDATES}/zero_pp_rank_1_mp_rank_00_optim_states.pt"
+    finish(start(launcher, args, tmp_path), tmp_path, killed=False)
+    run = tmp_path / "run"
+    state, tensors = outcome(run)
+    args += ["--resume_from_checkpoint", "last"]
+
+    with locked(run):
+        output = finish(start(launcher, args, tmp_path), tmp_path, killed=True)
+    assert f"output_dir 'run' is in use by another training (process {os.getpid()} on " in output, output
+
+    (run / f"checkpoint-{UPDATES}" / lost).unlink()
+    output = finish(start(launcher, args, tmp_path), tmp_path, killed=False)
+    said = f"run/checkpoint-{UPDATES} is damaged: {lost} is missing. It is passed over."
+    assert output.count(said) == 1, output
+    check_outcome(run, state, tensors)
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 """A trainer whose runs can be stopped anywhere and go on as if they had not been."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
@@ -13,8 +16,11 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl.trainer.utils import RepeatSampler
 
-from .checkpoints import remove_checkpoint, resolve_checkpoint, say_failed_write
+from .checkpoints import find_missing_states, remove_checkpoint, resolve_checkpoint, say_failed_write
 from .hub import SayFailedPushes, saying_how_to_push_again
+from .lock import locked
+from .manifest import begin_manifest, write_manifest
+from .processes import first_said, is_main_process
 from .sampler import EpochSampler
 from .trackers import TrackerRun
 
@@ -28,7 +34,7 @@ class DurableTrainer(Trainer):
 
     A run resumes exactly, from the last checkpoint that is whole and in its run of the trackers; its prompts come in an
     order that depends on seed and epoch alone; a checkpoint that cannot be written, or a push that fails, says in one
-    sentence what is left and how to go on.
+    sentence what is left and how to go on; two trainings do not write to one folder.
 
     Attributes:
         tracker_run ([`~trl_latro.durability.trackers.TrackerRun`]): The run of wandb and trackio.
@@ -49,12 +55,20 @@ class DurableTrainer(Trainer):
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
         """
-        As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short, and a resumed training
-        goes on in its run of the trackers.
+        As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short or damaged, and a resumed
+        training goes on in its run of the trackers. The output folder is locked meanwhile.
+
+        Raises:
+            `ValueError`: there is no whole checkpoint to resume from.
+            `OutputDirError`: another training is at work in the output folder, or it cannot be written to.
         """
-        checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint)
-        self.tracker_run.begin_training(self, resumed=checkpoint is not None)
-        return super().train(checkpoint, trial, ignore_keys_for_eval)
+        on_each_node = self.args.save_on_each_node
+        with locked(self._get_output_dir(trial), on_each_node):
+            checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint, on_each_node)
+            if checkpoint is not None:
+                self._say_missing_states(checkpoint)
+            self.tracker_run.begin_training(self, resumed=checkpoint is not None)
+            return super().train(checkpoint, trial, ignore_keys_for_eval)
 
     def evaluation_loop(
         self,
@@ -100,14 +114,43 @@ class DurableTrainer(Trainer):
 
     # ---- checkpoints ----
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """
+        As the parent's.
+
+        Raises:
+            `OutputDirError`: the model or what belongs to it could not be written; the message says how to go on.
+        """
+        with say_failed_write(Path(str(output_dir or self.args.output_dir)), self.args.output_dir):
+            super().save_model(output_dir, _internal_call)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         with say_failed_write(checkpoint):
-            # A killed run may have left one: written over, it would pass for whole before it is
-            if self.args.should_save and checkpoint.exists():
-                remove_checkpoint(checkpoint)
+            if self.args.should_save:
+                # A killed run may have left one: written over, it would pass for whole before it is
+                if checkpoint.exists():
+                    remove_checkpoint(checkpoint)
+                begin_manifest(checkpoint)
             self.accelerator.wait_for_everyone()
-            super()._save_checkpoint(model, trial)
+            with self._manifest_behind_the_state(checkpoint):
+                super()._save_checkpoint(model, trial)
+
+    @contextmanager
+    def _manifest_behind_the_state(self, checkpoint: Path) -> Iterator[None]:
+        # The parent writes trainer_state.json, then pushes the checkpoint and deletes older ones. The manifest comes
+        # between, where nothing but the writing of the state is called on every path.
+        state = self.state
+
+        def save_to_json(json_path: str) -> None:
+            type(state).save_to_json(state, json_path)
+            write_manifest(checkpoint)
+
+        state.__dict__["save_to_json"] = save_to_json
+        try:
+            yield
+        finally:
+            del state.__dict__["save_to_json"]
 
     def state_of_process(self) -> dict[str, Any]:
         """
@@ -124,27 +167,64 @@ class DurableTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        torch.save(self.state_of_process(), self._state_file(output_dir))
-        # The main process writes trainer_state.json next and last: where it stands, the files of every process do
+        torch.save(
+            self.state_of_process() | {"num_processes": self.args.world_size},
+            self._state_file(output_dir, self.args.process_index),
+        )
+        # The main process writes trainer_state.json and the manifest next and last: they know the files of every process
         self.accelerator.wait_for_everyone()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
-        path = self._state_file(checkpoint)
-        if not path.is_file():
-            logger.warning(
-                "%s has no %s: it was saved by another number of processes, so samples that were used in part are drawn "
-                "again, and the training is not exactly that of an uninterrupted run.",
-                checkpoint,
-                path.name,
-            )
-            return
+        path = self._state_file(checkpoint, self.args.process_index)
         device = self.accelerator.device
         # torch cannot load to an indexed "cpu:0", which the processes of a CPU run have
         location = "cpu" if device.type == "cpu" else device
-        self.load_state_of_process(torch.load(path, map_location=location, weights_only=True))
+        state = torch.load(path, map_location=location, weights_only=True) if path.is_file() else {}
+        # All processes load theirs or none does: samples in one and none in another would not be one step
+        saved_by = gather_object([state.pop("num_processes", None)])
+        if saved_by == [self.args.world_size] * self.args.world_size:
+            self.load_state_of_process(state)
+        elif self.is_world_process_zero() and not find_missing_states(checkpoint):  # of which `train` has told
+            logger.warning(
+                "%s %s, so samples that were used in part are drawn again, and the training is not exactly that of an "
+                "uninterrupted run.",
+                checkpoint,
+                self._why_without_state(checkpoint, saved_by),
+            )
 
-    def _state_file(self, checkpoint: str) -> Path:
-        return Path(checkpoint) / f"process_state_{self.args.process_index}.pth"
+    def _why_without_state(self, checkpoint: str, saved_by: list[int | None]) -> str:
+        others = {number for number in saved_by if number is not None} - {self.args.world_size}
+        if others:
+            return f"was saved by another number of processes ({max(others)}, now {self.args.world_size})"
+        lacking = [index for index, number in enumerate(saved_by) if number is None]
+        if len(lacking) == len(saved_by) and not list(Path(checkpoint).glob("process_state_*.pth")):
+            return "has no process_state_*.pth, as one that another trainer has saved"
+        return f"has no {self._state_file(checkpoint, lacking[0]).name}"
+
+    def _say_missing_states(self, checkpoint: str) -> None:
+        """Say what starts anew from a checkpoint without optimizer, schedule or random states, as the parent does not."""
+        missing = first_said(find_missing_states(checkpoint) if is_main_process() else None)
+        if not missing:
+            return
+        all_but_model = len(missing) == 3
+        what = f"{checkpoint} has no {', no '.join(missing)}" + (
+            ", as one that was saved with save_only_model" if all_but_model else ""
+        )
+        if "optimizer" in missing and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            raise ValueError(
+                f"resume_from_checkpoint: {what}, and DeepSpeed and FSDP cannot resume from the model alone. Start a new "
+                "training from its model, or name another checkpoint."
+            )
+        if self.is_world_process_zero():
+            logger.warning(
+                "%s: the model and the step count go on, what is missing starts anew, and the training is not that of an "
+                "uninterrupted run. Checkpoints resume exactly if they are saved without save_only_model.",
+                what,
+            )
+
+    @staticmethod
+    def _state_file(checkpoint: str, process: int) -> Path:
+        return Path(checkpoint) / f"process_state_{process}.pth"
