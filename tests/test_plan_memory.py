@@ -65,7 +65,6 @@ def make_trainer(
         max_completion_length=RATIONALE,
         answer_template="={answer}",
         rationale_stop_strings=[],
-        generation_kwargs={"min_new_tokens": RATIONALE},
         model_init_kwargs={"dtype": dtype},
         max_steps=2,
         beta=0.1,
@@ -78,6 +77,7 @@ def make_trainer(
         train_dataset=Dataset.from_list(rows),
         peft_config=get_peft_config(model_args),
     )
+    trainer.generation_config.min_new_tokens = RATIONALE  # the config refuses it: such rationales are no samples
     skeleton = build_skeleton(AutoConfig.from_pretrained(name), model_args, False, None)
     return trainer, estimate_memory(skeleton, args, model_args, Machine(1, 1, None), Rows(PROMPT, RATIONALE, ANSWER))
 

@@ -8,20 +8,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
+from trl.import_utils import is_vllm_available
 
 from ..durability.checkpoints import check_writable, list_checkpoints, remove_checkpoint, resolve_checkpoint
 from ..durability.hub import PushError, make_repository, saying_how_to_push_again
+from ..loading import ADAPTER_CONFIG, check_weights, load_config, load_tokenizer, read_json_object
 from .task_arguments import TaskArguments
 
 
 logger = logging.getLogger(__name__)
 
 HAS_GPU = torch.accelerator.is_available()
+
+BITSANDBYTES_OPTIMIZERS = ("8bit", "paged_", "_bnb", "ademamix")  # parts of their names
 
 
 @dataclass
@@ -73,6 +79,8 @@ class AnyMachine:
                 f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
                 "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`."
             )
+        if isinstance(self.deepspeed, str):
+            check_deepspeed_file(self.deepspeed)
         if not HAS_GPU and os.environ.get("RANK", "0") == "0":
             logger.warning("No GPU found: running with use_cpu=%s and bf16=%s.", self.use_cpu, self.bf16)
         if self.use_cpu and self.deepspeed:
@@ -82,6 +90,14 @@ class AnyMachine:
             # this it would count one process.
             deepspeed.init_distributed("gloo")
         super().__post_init__()  # type: ignore[misc]
+
+
+def check_deepspeed_file(deepspeed: str) -> None:
+    """Raises `ValueError` where DeepSpeed's settings are not a JSON file with one object; they may be text themselves."""
+    if os.path.exists(deepspeed):
+        read_json_object(Path(deepspeed), f"--deepspeed {deepspeed}")
+    elif deepspeed.endswith(".json"):
+        raise ValueError(f"--deepspeed {deepspeed}: there is no such file (seen from {Path.cwd()}).")
 
 
 def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool) -> str | None:
@@ -130,15 +146,50 @@ def check_model(training_args: TrainingArguments, model_args: ModelConfig) -> No
         )
 
 
+def check_packages(training_args: TrainingArguments, model_args: ModelConfig) -> None:
+    """
+    Raises:
+        `ValueError`: a package is not installed that only the model's loading or the first step would ask for.
+    """
+    needing = [f"--{name}" for name in ("load_in_4bit", "load_in_8bit") if getattr(model_args, name)]
+    optim = str(getattr(training_args.optim, "value", training_args.optim))
+    if any(part in optim for part in BITSANDBYTES_OPTIMIZERS):
+        needing.append(f"--optim {optim}")
+    if needing and not is_bitsandbytes_available():
+        raise ValueError(
+            f"{needing[0]} needs bitsandbytes, which is not installed: `pip install bitsandbytes`, or leave {needing[0]} "
+            "out."
+        )
+    if getattr(training_args, "use_vllm", False) and not is_vllm_available():
+        raise ValueError(
+            "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave --use_vllm out."
+        )
+
+
 def prepare(
     task_args: TrainArguments, training_args: TrainingArguments, model_args: ModelConfig
 ) -> tuple[str | None, PreTrainedTokenizerBase]:
     """
-    Find out where training starts, make the Hub's repository and clear the output folder if asked to, load the tokenizer,
-    and hand the model's settings on to the trainer.
+    Find out where training starts, make the Hub's repository, load the tokenizer, see that the model can be loaded, hand
+    its settings on to the trainer, and clear the output folder if asked to.
 
     Returns:
         `tuple[str | None, PreTrainedTokenizerBase]`: the checkpoint to resume from, and the tokenizer.
+
+    Raises:
+        `ValueError`: see [`find_start`], [`load_training_tokenizer`] and [`check_model_loads`].
+        `OutputDirError`: the output folder cannot be written to.
+    """
+    checkpoint = find_start(task_args, training_args)
+    tokenizer = load_training_tokenizer(training_args, model_args)
+    check_model_loads(training_args, model_args)
+    clear_output_dir(task_args, training_args)
+    return checkpoint, tokenizer
+
+
+def find_start(task_args: TrainArguments, training_args: TrainingArguments) -> str | None:
+    """
+    The checkpoint to resume from, once the output folder is seen to be writable; and the Hub's repository is made.
 
     Raises:
         `ValueError`: see [`find_checkpoint`] and [`make_repository`].
@@ -151,25 +202,52 @@ def prepare(
     )
     if training_args.push_to_hub and training_args.process_index == 0:
         make_repository(training_args)
-    if task_args.overwrite_output_dir:
-        with training_args.main_process_first(local=False):
-            if training_args.process_index == 0:
-                for old in list_checkpoints(output_dir):
-                    remove_checkpoint(old)
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
-        trust_remote_code=training_args.trust_remote_code,
-        truncation_side="left",
-        padding_side="left",
-    )
+    return checkpoint
+
+
+def load_training_tokenizer(training_args: TrainingArguments, model_args: ModelConfig) -> PreTrainedTokenizerBase:
+    """
+    The model's tokenizer; the model's settings are handed on to the trainer.
+
+    Raises:
+        `ValueError`: see [`check_packages`] and [`load_tokenizer`]; an adapter, which is no whole model.
+    """
+    check_packages(training_args, model_args)
+    name, revision = str(model_args.model_name_or_path), model_args.model_revision
+    if (Path(name) / ADAPTER_CONFIG).is_file() and not (Path(name) / "config.json").is_file():
+        raise ValueError(
+            f"--model_name_or_path {name!r} is an adapter, but training starts from a whole model: name its base model, or "
+            "merge the two (`merge_and_unload` of PEFT) and save the result."
+        )
     training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
+        "revision": revision,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
         **(training_args.model_init_kwargs or {}),
     }
-    return checkpoint, tokenizer
+    with training_args.main_process_first(local=True):  # the others find the Hub's files in the cache
+        return load_tokenizer(
+            name, revision, training_args.trust_remote_code, truncation_side="left", padding_side="left"
+        )
+
+
+def check_model_loads(training_args: TrainingArguments, model_args: ModelConfig) -> None:
+    """Raises `ValueError` where the model cannot be loaded, see [`check_weights`]; of one on the Hub it is fetched."""
+    name, revision = str(model_args.model_name_or_path), model_args.model_revision
+    with training_args.main_process_first(local=True):
+        load_config(name, revision, training_args.trust_remote_code)
+        check_weights(
+            name, revision, training_args.trust_remote_code, model_args.attn_implementation, model_args.dtype
+        )
+
+
+def clear_output_dir(task_args: TrainArguments, training_args: TrainingArguments) -> None:
+    """Delete the checkpoints of the output folder if asked to, as the last thing before training."""
+    if task_args.overwrite_output_dir:
+        with training_args.main_process_first(local=False):
+            if training_args.process_index == 0:
+                for old in list_checkpoints(str(training_args.output_dir)):
+                    remove_checkpoint(old)
 
 
 @contextmanager

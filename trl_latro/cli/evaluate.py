@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from trl import TrlParser
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl.import_utils import is_vllm_available
 
 from ..answer_template import AnswerTemplate
+from ..durability.checkpoints import check_writable
 from ..evaluation.batches import plan_batches
 from ..evaluation.evaluator import Evaluator, run_batches
 from ..evaluation.files import (
@@ -31,9 +31,11 @@ from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
 from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
+from ..loading import check_weights, load_tokenizer
 from ..prompts import find_max_positions
 from .common import HAS_GPU
-from .task_arguments import TaskArguments
+from .parser import CommandParser
+from .task_arguments import TaskArguments, try_grader
 
 
 @dataclass
@@ -135,22 +137,6 @@ class EvaluationArguments(TaskArguments):
             )
 
 
-def load_tokenizer(arguments: EvaluationArguments) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; raises `ValueError` where there is no such model."""
-    name = str(arguments.model_name_or_path)
-    folder = Path(name)
-    if folder.is_dir() and not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
-        raise ValueError(
-            f"--model_name_or_path {name!r} holds no model: it has neither config.json nor adapter_config.json."
-        )
-    try:
-        return AutoTokenizer.from_pretrained(
-            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
-        )
-    except OSError as error:
-        raise ValueError(f"--model_name_or_path {name!r}: no model and tokenizer can be loaded ({error}).") from error
-
-
 def load_model(
     arguments: EvaluationArguments, tokenizer: PreTrainedTokenizerBase, questions: Questions, state: PartialState
 ) -> EvaluatedModel:
@@ -185,7 +171,9 @@ def load_model(
 
 def find_settings(arguments: EvaluationArguments, questions: Questions) -> dict[str, Any]:
     """All that the generations depend on: a stopped evaluation continues only with the same."""
-    settings = {name: value for name, value in asdict(arguments).items() if name != "output_dir"}
+    settings = asdict(arguments)
+    del settings["output_dir"]
+    del settings["skip_bad_rows"]  # which rows were read is in the questions
     settings["answer_template"] = questions.answer_template.text
     # Another training may have written to the same folder in between, or the data may have changed
     settings["weights_modified"] = find_modification(str(arguments.model_name_or_path))
@@ -216,11 +204,22 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
             "--vllm_tensor_parallel_size."
         )
     output_dir = Path(str(arguments.output_dir))
-    tokenizer = load_tokenizer(arguments)
+    check_writable(output_dir)
+    model = (str(arguments.model_name_or_path), arguments.model_revision, arguments.trust_remote_code)
+    with state.local_main_process_first():  # the others find the Hub's files in the cache
+        tokenizer = load_tokenizer(*model)
     dataset = arguments.load(arguments.split, tokenizer)
+    if len(dataset) == 0:
+        raise ValueError(
+            f"--split {arguments.split} has no questions with --validation_size {arguments.validation_size}."
+        )
     if arguments.max_questions is not None:
         dataset = dataset.select(range(min(arguments.max_questions, len(dataset))))
+    try_grader(task.grader, dataset[0])
     questions = Questions(dataset, tokenizer, template, task.grader, arguments.max_completion_length)
+    if not arguments.use_vllm:  # which has models of its own
+        with state.local_main_process_first():
+            check_weights(*model, arguments.attn_implementation, arguments.dtype)
     settings = find_settings(arguments, questions)
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], arguments.num_samples, arguments.batch_size)
 
@@ -266,5 +265,5 @@ def main(argv: list[str] | None = None) -> None:
         argv (`list[str]`, *optional*):
             Arguments; `None` takes those of the command line.
     """
-    (arguments,) = TrlParser([EvaluationArguments]).parse_args_and_config(argv)
+    (arguments,) = CommandParser([EvaluationArguments]).parse_args_and_config(argv)
     evaluate_to_folder(arguments)

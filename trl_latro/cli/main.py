@@ -3,6 +3,7 @@
 """The commands `trl-latro train`, `evaluate`, `compare` and `plan`; `python -m trl_latro` is the same, for launchers."""
 
 import importlib
+import os
 import sys
 
 from ..durability.checkpoints import OutputDirError
@@ -24,6 +25,8 @@ USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
 
 def main() -> None:
     """Entry point of the command line."""
+    if sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))  # `python -m`: no file of the working folder stands for an installed module
     # DeepSpeed's launcher puts --local_rank in front; the processes read it from their environment
     argv = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank")]
     if not argv or argv[0] in ("-h", "--help"):

@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedConfig
-from trl import ModelConfig, TrlParser
+from transformers import PreTrainedConfig
+from trl import ModelConfig
 
 from ..answer_template import AnswerTemplate
 from ..checks import check_batch_of_prompts
 from ..latro_config import LaTROConfig
+from ..loading import load_config, load_tokenizer
 from ..planning.memory import Machine, Memory, Rows, estimate_memory
-from ..planning.skeleton import build_skeleton, is_quantized, load_config
+from ..planning.skeleton import build_skeleton, is_quantized
 from ..planning.zero import Zero, read_zero
 from ..prompts import find_max_positions, tokenize_prompts
 from ..tasks.sources import HubSource
 from ..tasks.task import Task
 from .budget import budget, count_samples
 from .common import TrainArguments
+from .parser import CommandParser
 from .train import check_arguments
 
 
@@ -127,17 +129,7 @@ def find_dataset(
     """Training questions and tokenizer, where the questions are in a local file; `None` where they are not."""
     if task is None or (task_args.dataset_path is None and isinstance(task.source, HubSource)):
         return None, None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_args.model_name_or_path,
-            revision=model_args.model_revision,
-            trust_remote_code=args.trust_remote_code,
-        )
-    except OSError as error:
-        raise ValueError(
-            f"--model_name_or_path {model_args.model_name_or_path!r}: no tokenizer can be loaded to count the tokens of "
-            f"the questions ({error}). Leave --task out to plan without them."
-        ) from error
+    tokenizer = load_tokenizer(str(model_args.model_name_or_path), model_args.model_revision, args.trust_remote_code)
     return task_args.load("train", tokenizer), tokenizer
 
 
@@ -231,7 +223,8 @@ def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -
     task = None if task_args.task is None else task_args.get_task()
     check_arguments(task_args, args, model_args)
     check_settings(args, model_args)
-    config = load_config(model_args, args.trust_remote_code)
+    name = str(model_args.model_name_or_path)  # there is one after the checks
+    config = load_config(name, model_args.model_revision, args.trust_remote_code)
     dataset, tokenizer = find_dataset(task, task_args, args, model_args)
     num_questions = count_questions(task, task_args, dataset)
     if num_questions is not None:
@@ -281,5 +274,5 @@ def main(argv: list[str] | None = None) -> None:
     """
     # TRL 1.16 and PEFT use names that transformers has renamed: nothing that a user could change
     warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    parser = TrlParser([TrainArguments, PlanConfig, ModelConfig])
+    parser = CommandParser([TrainArguments, PlanConfig, ModelConfig])
     print(plan(*parser.parse_args_and_config(argv)))

@@ -2,11 +2,17 @@
 
 """Which questions to train or evaluate on: the arguments that all commands share."""
 
+import functools
 import importlib
+import inspect
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -51,6 +57,8 @@ class TaskArguments:
             there is none. The test split is not read in training.
         validation_seed (`int`, *optional*, defaults to `0`):
             Seed of that draw. It does not follow `seed`, so that runs with different seeds share a validation set.
+        skip_bad_rows (`bool`, *optional*, defaults to `False`):
+            Whether to go on without rows that cannot be read, which the log counts and names.
     """
 
     task: str | None = field(
@@ -94,6 +102,10 @@ class TaskArguments:
         },
     )
     validation_seed: int = field(default=0, metadata={"help": "Seed of the draw of the validation set."})
+    skip_bad_rows: bool = field(
+        default=False,
+        metadata={"help": "Whether to go on without rows that cannot be read, which the log counts and names."},
+    )
 
     def get_task(self) -> Task:
         """The task; raises `ValueError` or `FileNotFoundError` where there is none."""
@@ -126,25 +138,124 @@ class TaskArguments:
             num_shots=self.num_shots,
             validation_size=self.validation_size,
             validation_seed=self.validation_seed,
+            skip_bad_rows=self.skip_bad_rows,
         )
 
 
 def find_grader(name: str | None) -> Grader:
-    """The function of the name `"module.function"`, from the working directory or installed; `None` is the default."""
+    """
+    The function of the name `"module.function"`, from an installed package or else from the working directory; `None` is
+    the default. Its verdicts are checked, see [`CheckedGrader`].
+
+    Raises:
+        `ValueError`: no such function, one that takes no two arguments, or one of Python's own: `eval` and its like would
+        run what the model wrote.
+    """
     if name is None:
         return grade_answer
     module_name, _, function_name = name.rpartition(".")
-    if not module_name:
+    if not module_name or not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"grader is {name!r}, but should be 'module.function', as in 'my_grading.is_right'.")
-    if os.getcwd() not in sys.path:  # the task is asked for several times
-        sys.path.insert(0, os.getcwd())
+    own = (
+        f"grader is {name!r}, which belongs to Python itself and would not grade, or would run what the model wrote: name a "
+        "function of your own."
+    )
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(own)
+    if os.getcwd() not in sys.path:
+        sys.path.append(
+            os.getcwd()
+        )  # behind the installed packages, so that no file here stands for one of their modules
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"grader is {name!r}, but {error}: modules are looked for in {os.getcwd()!r} and among the installed packages."
+            f"grader is {name!r}, but {error}: modules are looked for among the installed packages and in {os.getcwd()!r}."
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"grader is {name!r}, but the module {module_name!r} cannot be imported: {_describe(error)}."
         ) from error
     if function_name not in vars(module):
-        raise ValueError(f"grader is {name!r}, but the module {module_name!r} has no {function_name!r}.")
-    grader: Grader = vars(module)[function_name]
-    return grader
+        where = getattr(module, "__file__", None) or "a folder without __init__.py"
+        raise ValueError(f"grader is {name!r}, but the module {module_name!r} ({where}) has no {function_name!r}.")
+    grader = vars(module)[function_name]
+    if not callable(grader):
+        raise ValueError(f"grader is {name!r}, but that is {grader!r} and no function.")
+    if _is_pythons_own(grader):
+        raise ValueError(own)
+    wanted = "it should take an answer and its row: def is_right(extracted, row): ..."
+    try:
+        signature = inspect.signature(grader)
+        signature.bind("", {})
+    except TypeError as error:
+        raise ValueError(f"grader is {name!r}, whose arguments are {signature}, but {wanted}") from error
+    except ValueError as error:  # compiled, without a signature
+        raise ValueError(f"grader is {name!r}, whose arguments Python does not know, but {wanted}") from error
+    return CheckedGrader(grader, name)
+
+
+@dataclass(frozen=True)
+class CheckedGrader:
+    """
+    A grader that the user wrote. Each of its verdicts has to be one: a function that forgets its `return` would grade every
+    answer as wrong.
+
+    Args:
+        function (`Callable[[str, dict[str, Any]], Any]`):
+            The grader.
+        name (`str`):
+            What it is called.
+    """
+
+    function: Callable[[str, dict[str, Any]], Any]
+    name: str
+
+    def __call__(self, extracted: str, row: dict[str, Any]) -> bool:
+        """The verdict; raises `ValueError` where it is none, see [`check`]."""
+        return self.check(self.function(extracted, row), extracted)
+
+    def check(self, verdict: Any, extracted: str) -> bool:
+        """What the function returned, as a bool; raises `ValueError` where it is neither true nor false, nor 1 nor 0."""
+        # numpy's bool too, and no text, list or match, whose truth may be an accident
+        if isinstance(verdict, int | np.bool_ | np.integer) and verdict in (0, 1):
+            return bool(verdict)
+        raise ValueError(
+            f"The grader {self.name!r} returned {verdict!r} for the answer {extracted!r}, but should return True or False."
+        )
+
+
+def try_grader(grader: Grader, row: dict[str, Any]) -> None:
+    """
+    Call a grader that the user wrote with a row's own answer, before anything expensive.
+
+    Raises:
+        `ValueError`: it fails, or returns no verdict.
+    """
+    if not isinstance(grader, CheckedGrader):
+        return
+    try:
+        verdict = grader.function(row["answer"], row)
+    except Exception as error:
+        raise ValueError(
+            f"The grader {grader.name!r} fails for the answer {row['answer']!r} of a row with the columns {list(row)}: "
+            f"{_describe(error)}."
+        ) from error
+    grader.check(verdict, row["answer"])
+
+
+def _is_pythons_own(function: Any) -> bool:
+    """Whether a function is built in or of the standard library, under whatever name."""
+    while isinstance(function, functools.partial) or hasattr(function, "__wrapped__"):
+        function = function.func if isinstance(function, functools.partial) else function.__wrapped__
+    module = getattr(function, "__module__", None) or type(getattr(function, "__self__", function)).__module__
+    return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _describe(error: Exception) -> str:
+    """An error of the user's code with the place where it happened."""
+    text = f"{type(error).__name__}: {error}".removesuffix(".")
+    if isinstance(error, SyntaxError) or error.__traceback__ is None:
+        return text  # which has the place already
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} ({place.filename}, line {place.lineno})"

@@ -6,15 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trl import ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from ..checks import check_evaluation
 from ..durability.checkpoints import say_failed_write
 from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
 from ..tasks.sources import HubSource
 from .budget import budget
-from .common import AnyMachine, TrainArguments, check_model, last_push, prepare
+from .common import (
+    AnyMachine,
+    TrainArguments,
+    check_model,
+    check_model_loads,
+    clear_output_dir,
+    find_start,
+    last_push,
+    load_training_tokenizer,
+)
+from .parser import CommandParser
+from .task_arguments import try_grader
 
 
 @dataclass
@@ -22,29 +34,32 @@ class ScriptConfig(AnyMachine, LaTROConfig):
     """[`LaTROConfig`] for scripts, see [`AnyMachine`]."""
 
 
-def make_parser(**defaults: Any) -> TrlParser:
+def make_parser(**defaults: Any) -> CommandParser:
     """Parser of the command line and of `--config` files; `defaults` are those of the script's task."""
-    parser = TrlParser([TrainArguments, ScriptConfig, ModelConfig])
+    parser = CommandParser([TrainArguments, ScriptConfig, ModelConfig])
     parser.set_defaults_with_config(**defaults)
     return parser
 
 
 def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
-    Check what can go wrong late, before anything expensive.
+    Check what can go wrong late, before anything expensive: what only the evaluation reads is read after the training.
 
     Raises:
-        `ValueError`: no model; low-precision weights without masters; evaluation that would split a prompt's samples.
+        `ValueError`: no model; low-precision weights without masters; an evaluation without questions, or that would split
+        a prompt's samples; a metric that no evaluation has.
     """
     check_model(training_args, model_args)
-    num_generations = training_args.num_generations_eval or training_args.num_generations
-    batch_size = training_args.per_device_eval_batch_size * training_args.world_size
-    if task_args.validation_size > 0 and batch_size % num_generations != 0:
-        raise ValueError(
-            f"Evaluation takes {training_args.per_device_eval_batch_size} samples on each of "
-            f"{training_args.world_size} processes, {batch_size} in all, which {num_generations} samples per prompt do "
-            "not divide: change --per_device_eval_batch_size or --num_generations_eval."
-        )
+    if task_args.validation_size != 0:
+        check_evaluation(training_args, [""])
+        return
+    for name in ("eval_on_start", "load_best_model_at_end", "eval_strategy"):
+        value = getattr(training_args, name)
+        if value not in (False, "no"):
+            raise ValueError(
+                f"--{name} is {getattr(value, 'value', value)}, but --validation_size 0 leaves no questions to evaluate on: "
+                "change one of them."
+            )
 
 
 def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
@@ -63,9 +78,13 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     task = task_args.get_task()
     check_arguments(task_args, training_args, model_args)
     output_dir = str(training_args.output_dir)
-    checkpoint, tokenizer = prepare(task_args, training_args, model_args)
+    checkpoint = find_start(task_args, training_args)
+    tokenizer = load_training_tokenizer(training_args, model_args)
     train_dataset = task_args.load("train", tokenizer)
     eval_dataset = task_args.load("validation", tokenizer) if task_args.validation_size > 0 else None
+    if eval_dataset is not None:
+        try_grader(task.grader, eval_dataset[0])
+    check_model_loads(training_args, model_args)
     preemption = SaveOnSigterm()
     trainer = LaTROTrainer(
         model=model_args.model_name_or_path,
@@ -79,6 +98,7 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
         peft_config=get_peft_config(model_args),
     )
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
+    clear_output_dir(task_args, training_args)
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
         trainer.accelerator.print(
@@ -115,7 +135,7 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
             Defaults of a script, which `--config` files and the command line override.
     """
     # The answer template is the task's unless the user names another one, so the task is looked at first
-    parser = TrlParser([TrainArguments], add_help=False)
+    parser = CommandParser([TrainArguments], add_help=False)
     parser.set_defaults_with_config(**defaults)
     task_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
     if task_args.task is not None:

@@ -6,30 +6,15 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from trl import ModelConfig, get_peft_config
+
+from ..loading import reading_model
 
 
 # Bytes per weight in bitsandbytes' formats: the numbers, and one scale per block of 64 numbers (float32; with nested
 # quantization 8 bit and one float32 per 256 scales). The 8-bit format has a float32 per row, which is next to nothing.
 FOUR_BIT, FOUR_BIT_NESTED, EIGHT_BIT = 0.5 + 4 / 64, 0.5 + 1 / 64 + 4 / (64 * 256), 1.0
-
-
-def load_config(model_args: ModelConfig, trust_remote_code: bool) -> PreTrainedConfig:
-    """The model's config, from a folder or the Hub; raises `ValueError` where there is none."""
-    name = model_args.model_name_or_path
-    if name is None:
-        raise ValueError("--model_name_or_path is missing: the name or path of the model to train.")
-    try:
-        return AutoConfig.from_pretrained(
-            name, revision=model_args.model_revision, trust_remote_code=trust_remote_code
-        )
-    except OSError as error:
-        raise ValueError(
-            f"--model_name_or_path {name!r}: no config.json can be read, neither from a folder of that name nor from the "
-            f"Hugging Face Hub ({str(error).splitlines()[0].rstrip('.')}): a folder with the model's config.json is "
-            "enough, and a gated model needs `hf auth login`."
-        ) from error
 
 
 def build_skeleton(
@@ -50,12 +35,13 @@ def build_skeleton(
     """
     dtype = config.dtype if model_args.dtype == "auto" else getattr(torch, str(model_args.dtype))
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config,
-            dtype=dtype,
-            attn_implementation=model_args.attn_implementation,
-            trust_remote_code=trust_remote_code,
-        )
+        with reading_model(str(model_args.model_name_or_path), "the model"):
+            model = AutoModelForCausalLM.from_config(
+                config,
+                dtype=dtype,
+                attn_implementation=model_args.attn_implementation,
+                trust_remote_code=trust_remote_code,
+            )
         if model_args.use_peft:
             model = get_peft_model(model, get_peft_config(model_args))
     if is_quantized(model_args):  # TRL keeps the adapter of a quantized model in bfloat16

@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """DeepSpeed's ZeRO: which stage and offload a configuration file asks for, and what weights and optimizer then take."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ..loading import read_json_object
 
 
 class Zero(NamedTuple):
@@ -38,17 +39,14 @@ def read_zero(deepspeed: str | dict[str, Any]) -> Zero:
         path = Path(deepspeed)
         if not path.is_file():
             raise ValueError(f"--deepspeed {deepspeed}: there is no such file (seen from {Path.cwd()}).")
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--deepspeed {deepspeed}: the file is not JSON ({error}).") from error
+        content = read_json_object(path, f"--deepspeed {deepspeed}")
     else:
         content = deepspeed
-    settings = content.get("zero_optimization", {})
+    settings = read_section(content, "zero_optimization")
     stage = settings.get("stage", 0)
-    if stage not in (1, 2, 3):
+    if stage not in (1, 2, 3) or isinstance(stage, bool):
         raise ValueError(
-            f"--deepspeed has ZeRO stage {stage}, which shards nothing and has no estimate here: choose stage 1, 2 or 3, "
+            f"--deepspeed has ZeRO stage {stage!r}, which shards nothing and has no estimate here: choose stage 1, 2 or 3, "
             "or leave DeepSpeed out."
         )
     offload_optimizer = is_offloaded(settings, "offload_optimizer")
@@ -58,10 +56,19 @@ def read_zero(deepspeed: str | dict[str, Any]) -> Zero:
     return Zero(stage, offload_optimizer, offload_weights)
 
 
+def read_section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object in the settings, empty where there is none or null, as in DeepSpeed; raises `ValueError` for another."""
+    section = settings.get(name)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        raise ValueError(f"--deepspeed has {name} {section!r}, but it should be an object in braces.")
+    return section
+
+
 def is_offloaded(settings: dict[str, Any], name: str) -> bool:
     """Whether a section of the settings offloads to the host's memory; raises `ValueError` for any other device."""
-    section = settings.get(name) or {}  # null offloads nothing, as in DeepSpeed
-    device = section.get("device", "none")
+    device = read_section(settings, name).get("device", "none")
     if device not in ("none", "cpu"):
         raise ValueError(
             f"--deepspeed has {name} to the device {device!r}, which has no estimate here: plan knows 'cpu' and 'none'."

@@ -36,6 +36,11 @@ def to_example(row: dict[str, Any]) -> Example:
     if not isinstance(choices, dict) or not {"text", "label"} <= choices.keys():
         raise ValueError(f"choices should hold lists named 'text' and 'label', got {choices!r}.")
     texts, labels, answer = choices["text"], choices["label"], row["answerKey"]
+    for name, options in (("text", texts), ("label", labels)):
+        if not isinstance(options, list) or not options:
+            raise ValueError(f"choices should hold a list {name!r} with texts, got {options!r}.")
+        for option in options:
+            nonempty_text(option, f"an option's {name}")
     if len(texts) != len(labels):
         raise ValueError(f"choices has {len(texts)} texts but {len(labels)} labels.")
     if answer not in labels:

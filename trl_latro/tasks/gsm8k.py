@@ -10,14 +10,14 @@ from .task import Example, Task, nonempty_text
 
 
 CALCULATOR_NOTE = re.compile(r"<<[^<>]*>>")
-ANSWER_MARK = "#### "
+ANSWER_MARK = "####"
 
 
 def to_example(row: dict[str, Any]) -> Example:
     """
     Make a prompt and an answer of a row of GSM8K.
 
-    The gold rationale in front of `#### ` loses its `<<48/2=24>>` calculator notes. The answer keeps its thousands
+    The gold rationale in front of `####` loses its `<<48/2=24>>` calculator notes. The answer keeps its thousands
     separators, as in the data.
 
     Example:

@@ -2,7 +2,9 @@
 
 """Tasks by name, and a task of your own: a file or Hub dataset with a question and an answer column."""
 
+import math
 import os
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -85,7 +87,7 @@ def get_task(
 def _to_example(row: dict[str, Any], columns: tuple[str, ...], prompt_template: str) -> Example:
     question, answer, *rationale = (row[column] for column in columns)
     if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(answer)
+        answer = write_number(answer, columns[1])
     prompt = prompt_template.replace("{question}", nonempty_text(question, columns[0]).strip())
     return Example(
         text=prompt,
@@ -94,3 +96,18 @@ def _to_example(row: dict[str, Any], columns: tuple[str, ...], prompt_template: 
         # White space in front stays: it is how the rationale follows the prompt
         rationale=nonempty_text(rationale[0], columns[2]).rstrip() if rationale else None,
     )
+
+
+def write_number(number: int | float, name: str) -> str:
+    """
+    A number as text, without an exponent; one that is an integer without a point, whatever its type: 7 and 7.0 are `"7"`.
+
+    Raises:
+        `ValueError`: NaN or infinite, which names `name`.
+    """
+    if isinstance(number, int):
+        return str(number)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} should be a number or a non-empty text, got {number!r}.")
+    # `repr` has the digits that the number was written with; at most 17 of them, so that none is rounded here
+    return "0" if number == 0 else f"{Decimal(repr(number)).normalize():f}"  # -0.0 too

@@ -3,20 +3,39 @@
 
 import csv
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from datasets import get_dataset_split_names, load_dataset
+from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError
+
+from ..loading import one_line, why_not_reached
 
 
 SPLITS = ("train", "validation", "test")
 _EXTENSIONS = (".jsonl", ".json", ".csv")
 
 
+class BadRow(NamedTuple):
+    """
+    What stands for a row that cannot be read.
+
+    Args:
+        reason (`str`): What is wrong with it.
+    """
+
+    reason: str
+
+
 class Source(Protocol):
-    """Splits, and the rows of each with the location that an error message names."""
+    """Splits, and the rows of each, or a [`BadRow`], with the location that an error message names."""
 
     def splits(self) -> list[str]: ...
 
@@ -30,13 +49,33 @@ class HubSource:
     name: str
     config: str | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.config is None else f"{self.name} ({self.config})"
+
     def splits(self) -> list[str]:
-        return list(get_dataset_split_names(self.name, self.config))
+        with self._reading():
+            return list(get_dataset_split_names(self.name, self.config))
 
     def rows(self, split: str) -> Iterator[tuple[str, Any]]:
-        for index, row in enumerate(load_dataset(self.name, self.config, split=split)):
-            config = "" if self.config is None else f" ({self.config})"
-            yield f"{self.name}{config}, split {split}, row {index}", row
+        with self._reading():
+            dataset = load_dataset(self.name, self.config, split=split)
+        for index, row in enumerate(dataset):
+            yield f"{self}, split {split}, row {index}", row
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        not_reached = why_not_reached()
+        try:
+            yield
+        except (DatasetsError, HTTPError, OSError, ValueError) as error:
+            if not_reached is not None and isinstance(error, OSError):
+                raise ValueError(
+                    f"The dataset {self} is not in the cache, and the Hugging Face Hub ({constants.ENDPOINT}) is not "
+                    f"reached ({not_reached}). Give a file or folder with the data, or try again with a network."
+                ) from error
+            raise ValueError(
+                f"The dataset {self} cannot be loaded from the Hugging Face Hub: {one_line(error)}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -100,17 +139,21 @@ def local_source(path: str | Path) -> FolderSource | FileSource:
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """
     Rows of a JSON lines or CSV file with their locations. Read here and not by `datasets`, whose readers name neither the
-    line nor what is wrong with it.
+    line nor what is wrong with it. A row that cannot be read is a [`BadRow`], and the next one follows.
 
     Raises:
-        `ValueError`: a broken line, or a file without rows.
+        `ValueError`: a file without rows, one that cannot be opened, a CSV file whose header is broken or in which the
+        rows cannot be told apart.
     """
     rows = _csv_rows(path) if path.suffix == ".csv" else _jsonl_rows(path)
-    first = next(rows, None)
-    if first is None:
-        raise ValueError(f"{path} holds no rows.")
-    yield first
-    yield from rows
+    try:
+        first = next(rows, None)
+        if first is None:
+            raise ValueError(f"{path} holds no rows.")
+        yield first
+        yield from rows
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -118,25 +161,75 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            location = f"{path}, line {number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:  # broken JSON or not UTF-8
-                raise ValueError(f"{location}: not a line of JSON ({error}).") from error
-            yield location, row
+                row = json.loads(
+                    line, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_names
+                )
+            except (ValueError, RecursionError) as error:  # broken JSON or not UTF-8
+                row = BadRow(f"not a line of JSON ({one_line(error)}).")
+            yield f"{path}, line {number}", row
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = find_repeated([name for name, _ in pairs])
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return dict(pairs)
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as lines:
+    # What is no UTF-8 becomes lone surrogates, so that the row that it stands in is the only one that is lost
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
         reader = csv.reader(lines, strict=True)
         try:
             header = next(reader, [])
+            if not is_utf8("".join(header)):
+                raise ValueError(f"{path}, line {reader.line_num}: the header is not in UTF-8: {header}.")
+            # Columns without a name come from commas at the ends of lines, and nobody asks for them
+            twice = find_repeated([name for name in header if name])
+            if twice:
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: the header names the column {twice[0]!r} twice, so which of them is "
+                    f"meant is not known: {header}. Rename or remove one."
+                )
             for fields in reader:
                 location = f"{path}, line {reader.line_num}"
                 if not fields:
                     continue
                 if len(fields) != len(header):
-                    raise ValueError(f"{location}: {len(fields)} fields, but the header has {len(header)}: {header}.")
-                yield location, dict(zip(header, fields, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: not a line of CSV in UTF-8 ({error}).") from error
+                    yield location, BadRow(f"{len(fields)} fields, but the header has {len(header)}: {header}.")
+                elif not is_utf8("".join(fields)):
+                    yield location, BadRow("not in UTF-8.")
+                else:
+                    yield location, dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            # With a quote that does not end, say, the rest of the file is one row
+            raise ValueError(
+                f"{path}, line {reader.line_num}: not a line of CSV ({error}). Where the next row begins is not known: "
+                "mend the file."
+            ) from error
+
+
+def find_repeated(names: list[str]) -> list[str]:
+    """Names that are there more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8: it has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,9 @@
 
 """A task turns a dataset into prompts and reference answers, the columns that `LaTROTrainer` reads, and grades answers."""
 
+import functools
+import logging
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +14,12 @@ from datasets import Dataset
 
 from ..answer_template import AnswerTemplate
 from ..grading import Grader, grade_answer
-from .sources import FileSource, Source, local_source
+from .sources import BadRow, FileSource, Source, is_utf8, local_source
+
+
+logger = logging.getLogger(__name__)
+
+NAMED_ROWS, LONGEST_REASON = 10, 200  # of bad rows: kinds that a message names and rows of each; characters
 
 
 class Example(NamedTuple):
@@ -73,6 +81,7 @@ class Task:
         num_shots: int = 0,
         validation_size: int = 0,
         validation_seed: int = 0,
+        skip_bad_rows: bool = False,
     ) -> Dataset:
         """
         Load a split as a dataset with the columns `prompt` and `answer`, and `rationale` and `options` where the task
@@ -94,12 +103,14 @@ class Task:
                 Size of the validation split, drawn at random: from the data's own, else out of the training split.
             validation_seed (`int`, *optional*, defaults to `0`):
                 Seed of that draw: the same seed takes the same rows.
+            skip_bad_rows (`bool`, *optional*, defaults to `False`):
+                Whether to leave out rows that cannot be read. The log then counts and names them.
 
         Returns:
             [`~datasets.Dataset`]: the rows of the split, in their order.
 
         Raises:
-            `FileNotFoundError`, `ValueError`: no such split, a broken row, sizes that the data do not have.
+            `FileNotFoundError`, `ValueError`: no such split, rows that cannot be read, sizes that the data do not have.
         """
         source = self.source if dataset_path is None else local_source(dataset_path)
         splits = source.splits()
@@ -113,9 +124,10 @@ class Task:
 
         shots: list[Example] = []
         if split == "train" or num_shots or split not in splits:
-            shots, train = _draw(self._examples(source, "train"), num_shots, seed=0, name="num_shots")
+            train = self._examples(source, "train", skip_bad_rows)
+            shots, train = _draw(train, num_shots, seed=0, name="num_shots")
         if split in splits and split != "train":
-            examples = self._examples(source, split)
+            examples = self._examples(source, split, skip_bad_rows)
             if split == "validation" and validation_size < len(examples):
                 examples, _ = _draw(examples, validation_size, validation_seed, "validation_size", of="validation set")
         elif "validation" in splits:
@@ -132,19 +144,32 @@ class Task:
         taken_out = num_shots + (0 if "validation" in self.split_sizes else validation_size)
         return self.split_sizes["train"] - taken_out
 
-    def _examples(self, source: Source, split: str) -> list[Example]:
-        return [self._example(location, row) for location, row in source.rows(split)]
+    def _examples(self, source: Source, split: str, skip_bad_rows: bool) -> list[Example]:
+        examples: list[Example] = []
+        bad: dict[str, list[str]] = {}  # locations by what is wrong there
+        for location, row in source.rows(split):
+            try:
+                examples.append(self._example(row))
+            except ValueError as error:
+                bad.setdefault(str(error), []).append(location)
+        if bad:
+            named = _name_bad_rows(bad, len(examples))
+            if not examples:
+                raise ValueError(named)
+            if not skip_bad_rows:
+                raise ValueError(f"{named} Mend what is wrong, or leave such rows out with --skip_bad_rows.")
+            _warn_once(f"Left out: {named}")
+        return examples
 
-    def _example(self, location: str, row: Any) -> Example:
+    def _example(self, row: Any) -> Example:
+        if isinstance(row, BadRow):
+            raise ValueError(row.reason)
         if not isinstance(row, dict):
-            raise ValueError(f"{location}: expected an object with the columns {list(self.columns)}, got {row!r}.")
+            raise ValueError(f"expected an object with the columns {list(self.columns)}, got {row!r}.")
         missing = [column for column in self.columns if column not in row]
         if missing:
-            raise ValueError(f"{location}: the columns {missing} are missing; the columns present are {list(row)}.")
-        try:
-            return self.to_example(row)
-        except ValueError as error:
-            raise ValueError(f"{location}: {error}") from error
+            raise ValueError(f"the columns {missing} are missing; the columns present are {list(row)}.")
+        return self.to_example(row)
 
     def _dataset(self, examples: list[Example], shots: list[Example], conversational: bool) -> Dataset:
         columns: dict[str, list[Any]] = {
@@ -178,7 +203,36 @@ def nonempty_text(value: Any, name: str) -> str:
     """Return `value` if it is a text with something in it, else raise a `ValueError` that names it."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} should be a non-empty text, got {value!r}.")
+    if not is_utf8(value):
+        raise ValueError(f"{name} has half of a surrogate pair, which is no character: {value!r}.")
     return value
+
+
+def _name_bad_rows(bad: dict[str, list[str]], num_good: int) -> str:
+    """Which rows cannot be read, and why, from their locations by what is wrong; with their number where it is not one."""
+    number = sum(map(len, bad.values()))
+    reason, (location, *_) = next(iter(bad.items()))
+    if number == 1 and num_good > 0:
+        return f"{location}: {reason}"
+    if len(bad) == 1 and num_good == 0:  # a column that is called something else, say
+        return f"None of the {number} rows can be read: {location}: {reason}"
+    named = []
+    for reason, locations in list(bad.items())[:NAMED_ROWS]:
+        rows = [place.rpartition(", ")[2] for place in locations[:NAMED_ROWS]]  # in the same file
+        more = f" and {len(locations) - NAMED_ROWS} more" if len(locations) > NAMED_ROWS else ""
+        reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
+        named.append(f"{', '.join(rows)}{more}: {reason.removesuffix('.')}")
+    if len(bad) > NAMED_ROWS:
+        named.append(f"and {sum(map(len, list(bad.values())[NAMED_ROWS:]))} more")
+    file = location.rpartition(", ")[0]
+    return f"{number} of {number + num_good} rows cannot be read: {file}, {'; '.join(named)}."
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Files are read several times, for questions to train on and to validate with, and by every process."""
+    if os.environ.get("RANK", "0") == "0":
+        logger.warning(message)
 
 
 def _draw(
