@@ -75,7 +75,7 @@ def test_log_probs_and_gradients_are_those_of_separate_rows(name: str, checkpoin
     expected_gradients = gradients(model, expected)
     enable_shared_prompts(model)
     if checkpointing:
-        model.activation_checkpointing_enable()
+        model.gradient_checkpointing_enable()
     found = shared_rows(model)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     largest = max(gradient.abs().max().item() for gradient in expected_gradients.values())

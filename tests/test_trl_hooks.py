@@ -72,6 +72,7 @@ SIGNATURES = {
     ],
     "push_to_hub": ["self", "commit_message", "blocking", "token", "revision", "private", "kwargs"],
     "save_model": ["self", "output_dir", "_internal_call"],
+    "create_model_card": ["self", "model_name", "dataset_name", "tags"],
     "_get_output_dir": ["self", "trial"],
     "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
@@ -112,6 +113,8 @@ def what_changed(name: str, parent: type = RLOOTrainer) -> str | None:
     if method is None:
         return f"{hook} is gone: LaTROTrainer builds on it, see trl_latro/latro_trainer.py."
     actual = list(inspect.signature(method).parameters)
+    if name == "push_to_hub" and "private" not in actual:  # transformers before 5.23
+        expected = [parameter for parameter in expected if parameter != "private"]
     added = [parameter for parameter in actual if parameter not in expected]
     removed = [parameter for parameter in expected if parameter not in actual]
     if added or removed:

@@ -79,12 +79,8 @@ class DurableTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As the parent's, also outside of the training, where no tracker has a run open."""
-        self.begin_evaluation()
-        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-
-    def begin_evaluation(self) -> None:
-        """What comes before the first batch of an evaluation."""
         self.tracker_run.begin_evaluation(self)
+        return super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
 
     def push_to_hub(
         self,
@@ -106,7 +102,9 @@ class DurableTrainer(Trainer):
         if token is not None:
             token = token.strip()  # as `LaTROConfig` does
         with saying_how_to_push_again(self, revision, private):
-            return super().push_to_hub(commit_message, blocking, token, revision, private, **kwargs)
+            if private is not None:  # transformers before 5.23 has no such argument
+                kwargs["private"] = private
+            return super().push_to_hub(commit_message, blocking, token, revision, **kwargs)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler | None:
         sampler = super()._get_train_sampler(dataset)

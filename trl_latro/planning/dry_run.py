@@ -5,6 +5,7 @@ is run, and what it would allocate is counted. It takes seconds for a model of a
 """
 
 import logging
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from ..known_models import CACHE
 from ..shared_prompt import enable_shared_prompts, share_prompts
 
 
@@ -120,7 +122,7 @@ class DryRun:
         self.shares_prompts = shares_prompts
         self.mode = FakeTensorMode()
         if gradient_checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
             if isinstance(model, PeftModel):
                 model.enable_input_require_grads()
         with self.mode:
@@ -138,6 +140,8 @@ class DryRun:
             with self.mode, MemoryCounter([*self.model.parameters(), *self.model.buffers()]) as counter:
                 yield counter
         except RuntimeError as error:
+            # Before torch 2.13 the hooks of checkpointing stay with the frames, and act in the next dry run
+            traceback.clear_frames(error.__traceback__)
             raise ValueError(
                 f"The activations of {type(self.model).__name__} cannot be estimated: it has an operation that does not "
                 f"run on tensors without memory ({str(error).strip().splitlines()[0]})."
@@ -226,12 +230,12 @@ class DryRun:
             outputs = self.model(
                 input_ids=input_ids,
                 attention_mask=torch.ones(rows, length, dtype=torch.long),
-                past_key_values=cache,
+                **{CACHE: cache},
                 use_cache=True,
                 logits_to_keep=1,
             )
         outputs.logits[:, -1].to(copy=True, dtype=torch.float32).softmax(-1)  # (B, V), as `generate` does
-        return outputs.past_key_values
+        return outputs[CACHE]
 
 
 def to_fake(model: nn.Module) -> nn.Module:
