@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from packaging.version import Version
 from transformers import Gemma2Config, MixtralConfig
 from trl import ModelConfig, TrlParser
 
@@ -117,6 +119,9 @@ def test_a_model_has_the_attention_that_transformers_gives_it(
         main(["--model_name_or_path", str(tmp_path), "--attn_implementation", "sdpa", *rows])
 
 
+@pytest.mark.skipif(
+    Version(torch.__version__) >= Version("2.15"), reason="torch 2.15 runs Mixtral on tensors without memory"
+)
 def test_a_model_that_cannot_run_without_memory_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     MixtralConfig(**TINY, num_local_experts=4).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"activations of MixtralForCausalLM cannot be estimated: .*\)\.$") as raised:
