@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tiny import byte_level_tokenizer, save_model
 from trl_latro.cli import main as cli
 from trl_latro.cli.task_arguments import CheckedGrader, find_grader, try_grader
 from trl_latro.cli.train import make_parser
+from trl_latro.durability.lock import locked
 from trl_latro.evaluation.batches import Batch
 from trl_latro.evaluation.comparison import compare
 from trl_latro.evaluation.files import keep_complete_batches, open_folder, read_generations, read_settings
@@ -208,6 +210,16 @@ def test_checkpoints_are_kept_where_the_new_training_cannot_start(
     ):
         say("train", "--overwrite_output_dir", *arguments)
         assert state.is_file()
+
+
+def test_checkpoints_of_a_training_under_way_are_kept(model: Path, tmp_path: Path, say: Callable[..., str]) -> None:
+    state = tmp_path / "run" / "checkpoint-1" / "trainer_state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text("{}")
+    with ThreadPoolExecutor(1) as other, locked(tmp_path / "run"):
+        said = other.submit(say, "train", "--model_name_or_path", model, "--overwrite_output_dir").result()
+    assert "is in use by another training" in said
+    assert state.is_file()
 
 
 def test_a_hub_that_is_not_reached_is_said_at_once_and_its_cache_is_used(model: Path, tmp_path: Path) -> None:

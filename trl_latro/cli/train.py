@@ -10,10 +10,12 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
 from ..durability.checkpoints import say_failed_write
+from ..durability.lock import locked
 from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
 from ..tasks.sources import HubSource
+from ..tasks.task import Task
 from .budget import budget
 from .common import (
     AnyMachine,
@@ -77,6 +79,12 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
     """
     task = task_args.get_task()
     check_arguments(task_args, training_args, model_args)
+    # From the first look at the folder on: another training's checkpoints are not cleared away under its feet
+    with locked(str(training_args.output_dir), training_args.save_on_each_node):
+        _train(task, task_args, training_args, model_args)
+
+
+def _train(task: Task, task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     output_dir = str(training_args.output_dir)
     checkpoint = find_start(task_args, training_args)
     tokenizer = load_training_tokenizer(training_args, model_args)

@@ -209,13 +209,13 @@ def nonempty_text(value: Any, name: str) -> str:
 
 
 def _name_bad_rows(bad: dict[str, list[str]], num_good: int) -> str:
-    """Which rows cannot be read, and why, from their locations by what is wrong; with their number where it is not one."""
+    """How many rows cannot be read, which, and why, from their locations by what is wrong there."""
     number = sum(map(len, bad.values()))
     reason, (location, *_) = next(iter(bad.items()))
-    if number == 1 and num_good > 0:
-        return f"{location}: {reason}"
     if len(bad) == 1 and num_good == 0:  # a column that is called something else, say
-        return f"None of the {number} rows can be read: {location}: {reason}"
+        return (
+            f"None of the {number} rows can be read: {location}: {reason}" if number > 1 else f"{location}: {reason}"
+        )
     named = []
     for reason, locations in list(bad.items())[:NAMED_ROWS]:
         rows = [place.rpartition(", ")[2] for place in locations[:NAMED_ROWS]]  # in the same file
