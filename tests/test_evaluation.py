@@ -129,6 +129,13 @@ def test_accuracy_within_a_limit_is_that_of_generation_with_this_limit(limit: in
     assert 0 < short["sample_accuracy"].value < whole["sample_accuracy"].value
     unfinished = [one for one in lines if not one.finished]
     assert unfinished and all(one.extracted is None and not one.correct for one in unfinished)
+    # The lenient reading sees the text up to the limit as it is, and the strict one's answer where there is one
+    assert any(one.flexible_extracted is not None and one.flexible_extracted.isdigit() for one in unfinished)
+    assert all(
+        one.flexible_extracted == one.extracted and one.flexible_correct == one.correct
+        for one in lines
+        if one.extracted is not None
+    )
     assert all(one.rationale_tokens == limit and one.tokens_to_end is None for one in unfinished)
 
 
@@ -276,6 +283,8 @@ def test_the_command_writes_what_evaluate_returns(tmp_path: Path, capsys: pytest
     value, low, high = (f"{100 * number:.1f}" for number in metrics["sample_accuracy"])
     (line,) = (line for line in printed.splitlines() if line.startswith("sample accuracy (%)"))
     assert line.split() == ["sample", "accuracy", "(%)", value, f"[{low},", f"{high}]"]
+    assert "\ngreedy flexible accuracy (%) " in printed and "\nsample flexible accuracy (%) " in printed
+    assert {"greedy_flexible_accuracy", "sample_flexible_accuracy"} <= set(results["metrics"])
 
 
 def test_a_stopped_evaluation_continues_to_the_same_files(tmp_path: Path) -> None:
@@ -381,6 +390,7 @@ def test_a_comparison_gives_both_values_and_the_paired_difference(
     differences = compare(tmp_path / "a", tmp_path / "b")
     assert set(differences) == set(results[0]) & set(results[1])
     assert "maj@2" in differences and "maj@3" not in differences
+    assert "sample_flexible_accuracy" in differences and "\nsample flexible accuracy (%) " in printed
     for name, (first, second, difference) in differences.items():
         assert (first, second) == (results[0][name]["value"], results[1][name]["value"])
         assert difference.value == pytest.approx(second - first)

@@ -36,6 +36,8 @@ def generation(question: int, kind: str, sample: int, vote: str | None, end: int
         answer_tokens_none=3 if greedy else None,
         answer_logp_gold=-1.0 - question if greedy else None,
         answer_tokens_gold=3 if greedy else None,
+        flexible_extracted=vote or "7",
+        flexible_correct=vote in ("7", None),
     )
 
 
@@ -59,6 +61,8 @@ def test_every_metric_is_what_one_computes_by_hand() -> None:
     expected = {
         "greedy_accuracy": 1 / 2,
         "sample_accuracy": (2 / 4 + 1 / 4) / 2,
+        "greedy_flexible_accuracy": 1 / 2,
+        "sample_flexible_accuracy": (3 / 4 + 2 / 4) / 2,
         # question 0: (7, 8) is a tie, (7, -) is right; question 1: (-, 8) is wrong, (8, 7) is a tie
         "maj@2": ((1 / 2 + 1) / 2 + (0 + 1 / 2) / 2) / 2,
         "maj@4": (1 + 0) / 2,
@@ -96,6 +100,14 @@ def test_without_samples_or_gold_rationales_their_metrics_are_left_out() -> None
     found = question_metrics(greedy, max_completion_length=4)
     assert "greedy_accuracy" in found and "answer_logp_no_rationale" in found
     assert not any("sample" in name or "@" in name or "gold" in name for name in found)
+
+
+def test_lines_of_versions_without_the_lenient_reading_have_the_other_metrics() -> None:
+    old = [one._replace(flexible_extracted=None, flexible_correct=None) for one in GENERATIONS]
+    found, expected = question_metrics(old, 10), question_metrics(GENERATIONS, 10)
+    assert set(expected) - set(found) == {"greedy_flexible_accuracy", "sample_flexible_accuracy"}
+    mixed = question_metrics([old[0], *GENERATIONS[1:]], 10)
+    assert "greedy_flexible_accuracy" not in mixed and "sample_flexible_accuracy" in mixed
 
 
 def test_pass_at_k_is_the_share_of_k_samples_with_a_right_one() -> None:

@@ -1,10 +1,22 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Answers that are right in another form, answers that only look right, and completions without answer."""
 
+import threading
+import time
+
 import pytest
 
 from trl_latro.answer_template import AnswerTemplate
-from trl_latro.grading import Grade, grade_answer, grade_completion, grade_math, grade_option, majority_accuracy
+from trl_latro.grading import (
+    Grade,
+    formulas,
+    grade_answer,
+    grade_completion,
+    grade_flexibly,
+    grade_math,
+    grade_option,
+    majority_accuracy,
+)
 
 
 TEMPLATE = AnswerTemplate()
@@ -164,3 +176,123 @@ def test_votes_join_the_forms_of_a_wrong_number() -> None:
 def test_the_majority_counts_answers_and_shares_ties(answers: list[str | None], expected: float) -> None:
     grades = [grade("" if answer is None else f"The answer is {answer}.", "7") for answer in answers]
     assert majority_accuracy(grades) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["1234560", "1,234,560", "1234567", "1234568", "1234569"], 1.0),
+        (["1234560", "1234567", "1,234,567.0", "1.234567 million"], 0.0),
+        (["1234560", "0.1", "0.10000001", "0.10000002"], 1 / 4),
+        (["1234560", "0.5", "1/2", "50%"], 0.0),
+        (["1234560", "1234560", "5 or 6", "5", "6"], 1.0),
+        (["1234560", "1/3", "0.333333", "0.3333333"], 1 / 4),
+    ],
+)
+def test_votes_are_the_same_where_numbers_are_equal_to_the_last_digit(answers: list[str], expected: float) -> None:
+    grades = [grade(f"The answer is {answer}.", "1234560") for answer in answers]
+    assert majority_accuracy(grades) == pytest.approx(expected)
+
+
+# Each takes sympy minutes or for ever; a huge number is refused, since nothing stops arithmetic in its one step
+ENDLESS = [
+    "\\sum_{k=1}^{9999} \\sin(k^k)^k",
+    "\\prod_{k=1}^{9999999} k",
+    "9^{9^{9^{9}}}",
+    "99999999!",
+    "(9!)!",
+    "\\binom{1000000000}{500000000}",
+]
+
+
+def grade_in_thread(completions: list[str], answer: str) -> list[bool]:
+    found: list[bool] = []
+
+    def run() -> None:
+        found.extend(grade_completion(one, {"answer": answer}, BOX, grade_math).correct for one in completions)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    return found
+
+
+def test_formulas_are_graded_in_any_thread() -> None:
+    completions = ["\\boxed{x+1}", "\\boxed{x-1}", "\\boxed{\\frac{2+2x}{2}}"]
+    assert grade_in_thread(completions, "1+x") == [True, False, True]
+    assert [grade_completion(one, {"answer": "1+x"}, BOX, grade_math).correct for one in completions] == [
+        True,
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("formula", ENDLESS)
+def test_a_formula_without_end_is_wrong_in_time(monkeypatch: pytest.MonkeyPatch, formula: str) -> None:
+    monkeypatch.setattr(formulas, "TIME_LIMIT", 1)
+    start = time.monotonic()
+    completion = f"\\boxed{{{formula}}}"
+    assert not grade_completion(completion, {"answer": "x+1"}, BOX, grade_math).correct
+    assert not grade_completion(completion, {"answer": "5"}, BOX, grade_math).correct
+    assert grade_in_thread([completion, "\\boxed{1+x}"], "x+1") == [False, True]
+    assert time.monotonic() - start < 15
+    # Nothing of it comes later
+    assert grade_completion("\\boxed{1+x}", {"answer": "x+1"}, BOX, grade_math).correct
+    time.sleep(1.1)
+
+
+def test_a_number_with_a_million_digits_is_no_answer() -> None:
+    for text in ("1e999999999", "10^999999999", "9" * 100_000, "1 x 10^{99999999}"):
+        assert not grade(f"The answer is {text}.", "5").correct
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer", "extracted", "correct"),
+    [
+        ("9 * 2 = 18", "18", "18", True),
+        ("So she makes $18 every day.", "18", "$18", True),
+        ("18 eggs. Then she has 3 left", "18", "3", False),
+        ("It is 1,234,560 in all.", "1234560", "1,234,560", True),
+        ("So half of it, 50 %.", "0.5", "50 %", True),
+        ("That is $\\frac{1}{2}$", "0.5", "1/2", True),
+        ("The temperature is -5.", "-5", "-5", True),
+        ("It is between 5-6", "6", "6", True),
+        # The template counts where it is there, right or wrong
+        ("The answer is 5. Or is it 18?", "18", "5", False),
+        ("The answer is 18. Then 3 are left.", "18", "18", True),
+        ("The answer is not 5. It is 18.", "18", "18", True),
+        ("She has none.", "18", None, False),
+        ("", "18", None, False),
+        ("It is Paris.", "Paris", None, False),
+        ("so it is $x+1$, or $x^2+1$ halved", "x^2+1", "x^2+1", True),
+    ],
+)
+def test_the_lenient_reading_takes_the_last_number_without_the_template(
+    completion: str, answer: str, extracted: str | None, correct: bool
+) -> None:
+    verdict = grade_flexibly(completion, {"answer": answer}, TEMPLATE, grade_answer)
+    assert (verdict.extracted, verdict.correct) == (extracted, correct)
+
+
+@pytest.mark.parametrize(
+    ("completion", "label"),
+    [
+        ("It must be (B).", "B"),
+        ("Option B is right", "B"),
+        ("A is wrong, so B", "B"),
+        ("**C**", "C"),
+        ("It is iron ore.", "A"),
+        ("It is iron.", "B"),
+        ("A magnet draws iron", "B"),
+        ("I would say A", "A"),
+        ("the moon", "D"),
+        ("Copper.", None),
+        ("", None),
+    ],
+)
+def test_the_lenient_reading_takes_the_last_option_without_the_template(completion: str, label: str | None) -> None:
+    for answer in OPTIONS["label"]:
+        row = {"answer": answer, "options": OPTIONS}
+        verdict = grade_flexibly(completion, row, TEMPLATE, grade_option)
+        assert verdict.extracted == label and verdict.correct == (answer == label)

@@ -165,6 +165,7 @@ def _head_pattern(head: str) -> re.Pattern[str]:
 def _first_line(text: str) -> str:
     """The first line with text: the answer may stand below "The answer is:", in a block too."""
     for line in text.split("\n"):
+        line = re.sub(r"^\s*(?:\.{2,}|\N{HORIZONTAL ELLIPSIS})\s+", "", line)
         line = re.sub(r"^[\s:\N{FULLWIDTH COLON},]*(?:\*\*|__)?(?=\s|:|$)[\s:]*|^[\s:\N{FULLWIDTH COLON}]+", "", line)
         if line.strip() and not _OPENING_LINE.fullmatch(line):
             return line

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ..end_of_turn import find_end_of_turn
-from ..grading import NO_ANSWER, grade_completion
+from ..grading import NO_ANSWER, grade_completion, grade_flexibly
 from ..packing import encode_answer
 from ..truncation import Rationale, Truncator
 from .batches import Batch
@@ -61,9 +61,11 @@ class Evaluator:
         generations = []
         for index, (row, ids, end, rationale) in enumerate(zip(rows, sampled, ends, rationales, strict=True)):
             completion = truncator.decode(truncator.until_eos(ids))
-            grade = NO_ANSWER
-            if rationale.finished:
-                grade = grade_completion(completion, row, self.questions.answer_template, self.questions.grader)
+            template, grader = self.questions.answer_template, self.questions.grader
+            grade = grade_completion(completion, row, template, grader) if rationale.finished else NO_ANSWER
+            # The limit holds here too, but what stands within it is read as it is, whether it ends or not
+            seen = completion if rationale.finished else truncator.decode(ids[:limit])
+            flexible = grade if grade.extracted is not None else grade_flexibly(seen, row, template, grader)
             generations.append(
                 Generation(
                     batch=batch.number,
@@ -78,6 +80,8 @@ class Evaluator:
                     rationale_tokens=len(rationale.ids),
                     tokens_to_end=end if rationale.finished else None,
                     **{name: values[index] for name, values in likelihoods.items()},
+                    flexible_extracted=flexible.extracted,
+                    flexible_correct=flexible.correct,
                 )
             )
         return generations

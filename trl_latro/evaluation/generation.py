@@ -50,6 +50,10 @@ class Generation(NamedTuple):
             The same after the gold rationale, where the dataset has one.
         answer_tokens_gold (`int`, *optional*):
             Tokens of that answer.
+        flexible_extracted (`str`, *optional*):
+            Answer by the lenient reading: `extracted`, and where that is `None` the last number or option.
+        flexible_correct (`bool`, *optional*):
+            Whether that is the reference answer. `None` in files of versions that did not read leniently.
     """
 
     batch: int
@@ -71,6 +75,8 @@ class Generation(NamedTuple):
     answer_tokens_none: int | None = None
     answer_logp_gold: float | None = None
     answer_tokens_gold: int | None = None
+    flexible_extracted: str | None = None
+    flexible_correct: bool | None = None
 
     def grade(self) -> Grade:
         return Grade(self.extracted, self.correct, self.vote)

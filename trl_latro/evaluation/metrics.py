@@ -99,6 +99,11 @@ def question_metrics(generations: list[Generation], max_completion_length: int) 
         return QuestionMetric(per_question, np.ones(questions))
 
     found = {f"{kind}_accuracy": mean([one.correct for one in ones]) for kind, ones in kinds.items()}
+    found |= {
+        f"{kind}_flexible_accuracy": mean([bool(one.flexible_correct) for one in ones])
+        for kind, ones in kinds.items()
+        if all(one.flexible_correct is not None for one in ones)  # lines of older versions have no such reading
+    }
     correct = np.array([one.correct for one in samples], dtype=bool).reshape(questions, num_samples)
     grades = [[one.grade() for one in samples[q * num_samples : (q + 1) * num_samples]] for q in range(questions)]
     for k in powers_of_two_up_to(num_samples):

@@ -7,7 +7,16 @@ from .comparison import Difference
 from .intervals import Metric
 
 
-_SHARES = ("greedy_accuracy", "sample_accuracy", "maj@", "pass@", "greedy_finished", "sample_finished")
+_SHARES = (
+    "greedy_accuracy",
+    "sample_accuracy",
+    "greedy_flexible_accuracy",
+    "sample_flexible_accuracy",
+    "maj@",
+    "pass@",
+    "greedy_finished",
+    "sample_finished",
+)
 
 
 def metrics_table(metrics: dict[str, Metric]) -> str:

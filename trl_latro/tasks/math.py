@@ -2,6 +2,7 @@
 
 r"""MATH (https://huggingface.co/papers/2103.03874): competition mathematics, the answer is a formula in `\boxed{}`."""
 
+import re
 from typing import Any
 
 from ..answer_template import AnswerTemplate
@@ -28,8 +29,8 @@ def to_example(row: dict[str, Any]) -> Example:
     """
     problem = nonempty_text(row["problem"], "problem").strip()
     solution = nonempty_text(row["solution"], "solution")
-    # Some solutions write \fbox{2} or \boxed 2
-    solution = solution.replace("\\fbox{", "\\boxed{")
+    # Some solutions write \fbox{2}, \boxed 2 or \boxed\frac12
+    solution = re.sub(r"\\fbox(?![A-Za-z])", r"\\boxed", solution)
     rationale, box, rest = solution.rpartition("\\boxed")
     if box and rest.startswith(" "):
         rest = f"{{{rest.split('$')[0].strip()}}}"
