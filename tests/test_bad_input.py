@@ -84,7 +84,10 @@ def build(tmp_path) -> Callable[..., LaTROTrainer]:
         **settings: Any,
     ) -> LaTROTrainer:
         plain = tiny.byte_level_tokenizer()
-        tiny.tiny_model(plain, **(model or {})).save_pretrained(tmp_path)
+        of_model = (
+            tokenizer if isinstance(tokenizer, PreTrainedTokenizerFast) and len(tokenizer) > len(plain) else plain
+        )
+        tiny.tiny_model(of_model, **(model or {})).save_pretrained(tmp_path)
         return LaTROTrainer(
             AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32),
             cpu_config(str(tmp_path), **settings),

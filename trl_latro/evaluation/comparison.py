@@ -1,11 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The paired difference of two evaluations of the same questions."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import RESULTS, SETTINGS, read_generations
+from .files import RESULTS, SETTINGS, read_generations, read_settings
 from .generation import Generation
 from .intervals import Metric, percentile_interval
 from .metrics import QuestionMetric, question_metrics, resample
@@ -57,7 +56,7 @@ def compare(first_dir: Path, second_dir: Path) -> dict[str, Difference]:
 
 
 def _question_metrics(generations: list[Generation], folder: Path) -> dict[str, QuestionMetric]:
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = read_settings(folder)
     return question_metrics(generations, settings["max_completion_length"])
 
 
