@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Metrics of the trainer's evaluation: means over the samples of that evaluation, whatever the batches."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,22 @@ def test_an_evaluation_that_splits_prompts_is_refused_at_once(tmp_path: Path) ->
         ValueError, match="Evaluation takes 4 samples on each of 1 processes, 4 in all, which 3 samples"
     ):
         make_trainer(tmp_path, per_device_eval_batch_size=4, num_generations_eval=3)
+
+
+def test_an_evaluation_in_another_thread_is_the_same(tmp_path: Path) -> None:
+    """Time limits that need signals work in the main thread only."""
+    trainer = make_trainer(tmp_path)
+    expected = means(trainer.evaluate())
+    with ThreadPoolExecutor(1) as pool:
+        assert means(pool.submit(trainer.evaluate).result()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("verdict", [None, "yes", 2, []])
+def test_a_grader_that_gives_no_verdict_is_an_error(tmp_path: Path, verdict: Any) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.grader = lambda extracted, row: verdict
+    with pytest.raises(ValueError, match="should return True or False"):
+        trainer.evaluate()
 
 
 def test_evaluation_leaves_the_metrics_of_training_alone(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..grading import Grader, grade_answer
+from ..grading.graders import check_verdict
 from ..tasks.registry import PROMPT_TEMPLATE, TASKS, get_task
 from ..tasks.task import Task
 
@@ -198,8 +198,7 @@ def find_grader(name: str | None) -> Grader:
 @dataclass(frozen=True)
 class CheckedGrader:
     """
-    A grader that the user wrote. Each of its verdicts has to be one: a function that forgets its `return` would grade every
-    answer as wrong.
+    A grader that the user wrote, with the name that errors give it. Each of its verdicts has to be one.
 
     Args:
         function (`Callable[[str, dict[str, Any]], Any]`):
@@ -212,17 +211,8 @@ class CheckedGrader:
     name: str
 
     def __call__(self, extracted: str, row: dict[str, Any]) -> bool:
-        """The verdict; raises `ValueError` where it is none, see [`check`]."""
-        return self.check(self.function(extracted, row), extracted)
-
-    def check(self, verdict: Any, extracted: str) -> bool:
-        """What the function returned, as a bool; raises `ValueError` where it is neither true nor false, nor 1 nor 0."""
-        # numpy's bool too, and no text, list or match, whose truth may be an accident
-        if isinstance(verdict, int | np.bool_ | np.integer) and verdict in (0, 1):
-            return bool(verdict)
-        raise ValueError(
-            f"The grader {self.name!r} returned {verdict!r} for the answer {extracted!r}, but should return True or False."
-        )
+        """The verdict; raises `ValueError` where it is none."""
+        return check_verdict(self.function(extracted, row), extracted, self.name)
 
 
 def try_grader(grader: Grader, row: dict[str, Any]) -> None:
@@ -241,7 +231,7 @@ def try_grader(grader: Grader, row: dict[str, Any]) -> None:
             f"The grader {grader.name!r} fails for the answer {row['answer']!r} of a row with the columns {list(row)}: "
             f"{_describe(error)}."
         ) from error
-    grader.check(verdict, row["answer"])
+    check_verdict(verdict, row["answer"], grader.name)
 
 
 def _is_pythons_own(function: Any) -> bool:

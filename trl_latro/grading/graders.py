@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+from trl.trainer.utils import get_callable_name
+
 from ..answer_template import AnswerTemplate
 from .flexible import last_answer
 from .formulas import is_formula, same_formula
@@ -75,8 +78,31 @@ def grade_completion(completion: str, row: dict[str, Any], answer_template: Answ
     return _grade(extracted, row, grader)
 
 
+def check_verdict(verdict: Any, extracted: str, name: str) -> bool:
+    """
+    A grader's verdict. A function that forgets its `return` would grade every answer as wrong.
+
+    Args:
+        verdict (`Any`):
+            What the grader returned.
+        extracted (`str`):
+            The answer that it was asked about.
+        name (`str`):
+            What the grader is called.
+
+    Raises:
+        `ValueError`: it is neither true nor false, nor 1 nor 0.
+    """
+    # numpy's bool too, and no text, list or match, whose truth may be an accident
+    if isinstance(verdict, int | np.bool_ | np.integer) and verdict in (0, 1):
+        return bool(verdict)
+    raise ValueError(
+        f"The grader {name!r} returned {verdict!r} for the answer {extracted!r}, but should return True or False."
+    )
+
+
 def _grade(extracted: str, row: dict[str, Any], grader: Grader) -> Grade:
-    if grader(extracted, row):
+    if check_verdict(grader(extracted, row), extracted, get_callable_name(grader)):
         return Grade(extracted, True, row["answer"])
     return Grade(extracted, False, _vote(extracted, row.get("options"), formula=grader is grade_math))
 
