@@ -100,7 +100,9 @@ def check_deepspeed_file(deepspeed: str) -> None:
         raise ValueError(f"--deepspeed {deepspeed}: there is no such file (seen from {Path.cwd()}).")
 
 
-def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool) -> str | None:
+def find_checkpoint(
+    output_dir: str, resume_from_checkpoint: str | bool | None, overwrite: bool, on_each_node: bool = False
+) -> str | None:
     """
     Decide where training starts, before anything expensive.
 
@@ -111,6 +113,8 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
             `"true"` or `"last"` for the last whole checkpoint in `output_dir`, or the path of a checkpoint.
         overwrite (`bool`):
             Whether checkpoints in `output_dir` may be deleted.
+        on_each_node (`bool`, *optional*, defaults to `False`):
+            Whether each node has a folder of its own (`save_on_each_node`).
 
     Returns:
         `str | None`: the checkpoint to resume from, or `None` to start anew.
@@ -128,7 +132,7 @@ def find_checkpoint(output_dir: str, resume_from_checkpoint: str | bool | None, 
             )
     elif overwrite:
         raise ValueError("--resume_from_checkpoint and --overwrite_output_dir exclude each other: choose one.")
-    return resolve_checkpoint(output_dir, resume_from_checkpoint)
+    return resolve_checkpoint(output_dir, resume_from_checkpoint, on_each_node)
 
 
 def check_model(training_args: TrainingArguments, model_args: ModelConfig) -> None:
@@ -198,7 +202,10 @@ def find_start(task_args: TrainArguments, training_args: TrainingArguments) -> s
     output_dir = str(training_args.output_dir)
     check_writable(output_dir)
     checkpoint = find_checkpoint(
-        output_dir, training_args.resume_from_checkpoint, overwrite=task_args.overwrite_output_dir
+        output_dir,
+        training_args.resume_from_checkpoint,
+        task_args.overwrite_output_dir,
+        training_args.save_on_each_node,
     )
     if training_args.push_to_hub and training_args.process_index == 0:
         make_repository(training_args)
