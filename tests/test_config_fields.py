@@ -45,6 +45,7 @@ from trl_latro.latro_config import LaTROConfig
         {"reward_clip_range": (1.0, 1.0)},
         {"reward_clip_range": (-math.inf, 0.0)},
         {"reward_clip_range": (0.0,)},
+        {"reward_clip_range": 5},
         {"neftune_noise_alpha": 5.0},
     ],
     ids=str,

@@ -21,6 +21,12 @@ SAMPLES = [
     ("6 * 7?", "42", [("The answer is 42.", STOP)] * 3 + [("It is, it is. The answer is 42.", END)]),
     ("How many?", "a lot of them", [("The answer is 4.", STOP), ("The answer is 5.", END), ("Say. The answer is 6.", STOP), ("So", END)]),
 ]  # fmt: skip
+
+
+def not_a_number(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return (logps * mask).sum(1) * float("nan")
+
+
 NOT_MEANS = ("runtime", "per_second", "epoch", "num_tokens")
 
 
@@ -169,6 +175,30 @@ def test_a_grader_that_gives_no_verdict_is_an_error(tmp_path: Path, verdict: Any
     trainer.grader = lambda extracted, row: verdict
     with pytest.raises(ValueError, match="should return True or False"):
         trainer.evaluate()
+
+
+def test_a_single_sample_has_finite_metrics(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, num_generations_eval=1, per_device_eval_batch_size=1)
+    for prompt, samples in trainer.engine.completions.items():
+        trainer.engine.completions[prompt] = samples[:1]
+    metrics = trainer.evaluate(questions(0))
+    assert all(torch.tensor(value).isfinite() for value in metrics.values())
+    assert metrics["eval_accuracy"] == 1.0
+
+
+def test_an_evaluation_of_nothing_is_an_error(tmp_path: Path) -> None:
+    stream = questions(0).to_iterable_dataset().filter(lambda row: False)
+    with pytest.raises(ValueError, match="has no rows"):
+        make_trainer(tmp_path).evaluate(stream)
+
+
+def test_a_reward_that_is_not_finite_in_an_evaluation_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.args.reward_type = not_a_number
+    trainer.evaluate()
+    assert "A reward is not finite in an evaluation, from 3 prompts: '1 + 2?'" in caplog.text
 
 
 def test_evaluation_leaves_the_metrics_of_training_alone(tmp_path: Path) -> None:

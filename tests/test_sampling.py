@@ -146,7 +146,12 @@ def test_settings_that_bias_the_samples_are_warned_of(tmp_path: Path, kwargs: di
 @pytest.mark.filterwarnings("error:.*biased")
 @pytest.mark.parametrize(
     "kwargs",
-    [{"do_sample": True, "temperature": 1.0, "top_k": 0}, {"cache_implementation": "static"}, {"seed": 3}],
+    [
+        {"do_sample": True, "temperature": 1.0, "top_k": 0},
+        {"cache_implementation": "static"},
+        {"seed": 3},
+        {"disable_compile": False},
+    ],
     ids=str,
 )
 def test_settings_that_change_nothing_are_taken(tmp_path: Path, kwargs: dict[str, Any]) -> None:

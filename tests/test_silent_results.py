@@ -17,6 +17,7 @@ from trl_latro.answer_template import AnswerTemplate
 from trl_latro.evaluation import evaluate
 from trl_latro.prompts import tokenize_prompts
 from trl_latro.reference_model import copy_initial_model
+from trl_latro.samples import check_groups
 
 
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=120)
@@ -182,6 +183,17 @@ def test_a_message_of_the_assistant_is_continued(tmp_path: Path) -> None:
     assert trainer._tokenize([PREFILLED]) == [ids[0]]
     evaluation = evaluate(trainer.model, CHAT, rows, num_samples=0, max_completion_length=8, progress=False)
     assert evaluation.generations[0].prompt == PREFILLED
+
+
+def test_a_group_of_several_prompts_is_refused() -> None:
+    table = [{"prompt": "7 + 7?"}] * 2 + [{"prompt": "3 + 3?"}] * 2
+    check_groups(table, 2, "train")
+    with pytest.raises(
+        ValueError, match=r"samples of '7 \+ 7\?' and '3 \+ 3\?' where the 4 generations of one prompt"
+    ):
+        check_groups(table, 4, "train")
+    with pytest.raises(ValueError, match="has 4 samples over all processes, which is not a multiple of the 3"):
+        check_groups(table, 3, "eval")
 
 
 # ---- answers ----

@@ -203,7 +203,6 @@ def test_transformers_trains_with_the_attributes_that_a_checkpoint_keeps(name):
             "self._dist.summon_full_params(self.model_wrapped",
             "`_model_for_generation` does so",
         ),
-        ("_generate_single_turn", "generation_kwargs=self.generation_kwargs", "`_model_for_generation` does so"),
         ("_generate", "self.state.num_input_tokens_seen += ", "`_log_samples` counts the tokens in its place"),
     ],
 )

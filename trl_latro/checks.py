@@ -245,7 +245,7 @@ def check_lengths(
             )
 
 
-def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., None]) -> None:
+def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., Any]) -> None:
     """Call [`check_lengths`] through `check` for all rows; those of a stream are checked as they come."""
     for name, dataset in named_datasets(train_dataset, eval_dataset).items():
         if isinstance(dataset, Dataset):

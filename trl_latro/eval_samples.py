@@ -60,6 +60,8 @@ class EvalSamples:
             answer_coef (`float`):
                 Coefficient of the answer term.
         """
+        if not self.batches:
+            raise ValueError("The evaluation dataset has no rows. Check how it was loaded or filtered.")
         columns, credit, losses = (
             kind(*map(torch.cat, zip(*parts, strict=True)))
             for kind, parts in zip((SampleColumns, Credit, LossColumns), zip(*self.batches, strict=True), strict=True)

@@ -94,7 +94,12 @@ def _check_stop_strings(stop_strings: Any) -> None:
 def _check_clip_range(clip_range: Any) -> None:
     if clip_range is None:
         return
-    if len(clip_range) != 2 or not all(map(_is_finite, clip_range)) or clip_range[0] >= clip_range[1]:
+    if (
+        not isinstance(clip_range, list | tuple)
+        or len(clip_range) != 2
+        or not all(map(_is_finite, clip_range))
+        or clip_range[0] >= clip_range[1]
+    ):
         raise ValueError(
             f"`reward_clip_range` is {clip_range!r}, but must be two numbers, the lower one first, as in (-10.0, 0.0)."
         )

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import RLOOTrainer, is_conversational
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
@@ -150,12 +150,12 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 model_name, revision=revision, trust_remote_code=args.trust_remote_code, **sides
             )
         checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
-        settings = {"optimizers": optimizers, "quantization_config": quantization_config, "peft_config": peft_config}
+        loading = {"quantization_config": quantization_config, "peft_config": peft_config}
+        settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
         initial_model = copy_initial_model(model, args, peft_config)
         with without_reference(args, initial_model):
             # No reward functions: the reward is the model's own, see `_reward`
-            datasets = (train_dataset, eval_dataset)
-            super().__init__(model, [], args, *datasets, processing_class, callbacks=callbacks, **settings)
+            super().__init__(model, [], args, train_dataset, eval_dataset, processing_class, **settings)
         if initial_model is not None:
             self.beta, self.ref_model = args.beta, prepare_reference(initial_model, self, args)
         checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
@@ -168,16 +168,19 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
         self._shares_prompts = args.share_prompts and self._enable_shared_prompts()
+        if not self.use_vllm:
+            self.generation_config = make_generation_config(self.generation_kwargs, self._models[0])
         self.engine = self._make_engine()
         # What outlives a method call
-        self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and "eval", until all are scored
+        self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and of "eval"
         self._eval_samples = EvalSamples()  # of the evaluation under way
         self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self.add_callback(self._guard)
 
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
-    def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> None:
+    def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> list[list[int]]:
+        """Tokens of the prompts, which fit into the model together with rationales and answers."""
         prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
         answers = [self.args.answer_separator + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
@@ -185,6 +188,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
         limits = (self.max_completion_length, self.max_positions)
         checks.check_lengths(prompt, prompt_lengths, answer_lengths, *limits, where, first_row)
+        return prompt_ids
 
     def _tokenize(self, prompts: list) -> list[list[int]]:
         return tokenize_prompts(self._tokenizer, prompts, self.chat_template_kwargs)
@@ -230,7 +234,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if self.use_vllm:
             profiler = partial(profiling_context, self, "vLLM.generate")
             return VLLMEngine(*ends, self.vllm_generation, self._sync_weights_to_vllm, profiler)
-        self.generation_config = make_generation_config(self.generation_kwargs, self._models[0])
         if self.use_transformers_continuous_batching:
             config = self.continuous_batching_config
             return ContinuousBatchingEngine(*ends, self.generation_config, config, self._model_for_generation)
@@ -252,7 +255,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 self.model_wrapped,
                 self.accelerator,
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                generation_kwargs=self.generation_kwargs,
                 gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
             ) as model,
             only_generation_config(model, self.generation_config),
@@ -267,14 +269,13 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
 
-    def _roll_out(self, prompts: list, answers: list[str]) -> tuple[list[list[int]], list[Completion]]:
-        """Tokens of the prompts, and a completion for each. In evaluation completions go on to their answer."""
+    def _roll_out(self, prompt_ids: list[list[int]], answers: list[str]) -> list[Completion]:
+        """A completion for each prompt. In evaluation completions go on to their answer."""
         if self._shares_prompts:
             for model in self._models:
                 shared_prompt.check_attention(model)
-        prompt_ids = self._tokenize(prompts)
         answer_budget = self._answer_budget(prompt_ids, answers) if self._mode == "eval" else 0
-        return prompt_ids, self.engine.roll_out(prompt_ids, self._group_size, answer_budget)
+        return self.engine.roll_out(prompt_ids, self._group_size, answer_budget)
 
     def _answer_budget(self, prompt_ids: list[list[int]], answers: list[str]) -> int:
         """Tokens that a completion goes on for after its rationale, so that there is an answer to grade."""
@@ -318,9 +319,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         checks.check_columns(list(inputs[0]), f"{mode}_dataset")
         prompts, answers = ([example[name] for example in inputs] for name in ("prompt", "answer"))
         checks.check_rows(prompts, answers, self._tokenizer, f"A row of `{mode}_dataset`")
-        self._check_lengths(prompts, answers, where=f"A row of `{mode}_dataset`")
+        prompt_ids = self._check_lengths(prompts, answers, where=f"A row of `{mode}_dataset`")
 
-        prompt_ids, completions = self._roll_out(prompts, answers)
+        completions = self._roll_out(prompt_ids, answers)
         batch = self._pack(prompts, answers, prompt_ids, completions)
         batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
         texts = [self.truncator.decode(self.truncator.until_eos(one.ids)) for one in completions]
@@ -328,6 +329,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
         table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
         self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades))
+        samples.check_groups(self._rollouts[mode].table, self._group_size, mode)
 
         to_score = {
             "finished": torch.tensor([float(one.rationale.finished) for one in completions], device=device),
@@ -342,7 +344,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             logps = self._score(self.model, batch)  # (B, L)
         return batch | self._reward(logps, batch | to_score)
 
-    # ---- pack ----
+    # ---- pack; in evaluation, grade ----
 
     def _pack(
         self, prompts: list, answers: list[str], prompt_ids: list[list[int]], completions: list[Completion]
@@ -358,8 +360,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             answer_ids.append(encode_answer(rationale.ids, text, self.truncator.decode, end_of_turn_id))
         batch = pack_rows(prompt_ids, rationale_ids, answer_ids, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-
-    # ---- grade ----
 
     def _grade(self, inputs: list[dict[str, Any]], texts: list[str], completions: list[Completion]) -> list[Grade]:
         """Whether the completions' own answers are right, for the metrics of evaluation."""
@@ -454,10 +454,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         # Gathered, because the rationales of a prompt can be spread over processes
         rows, columns = gather(batch["rows"]), SampleColumns(*gather(torch.stack(own, dim=1)).unbind(1))  # (N,) each
-        samples.check_groups(rows, self._group_size, mode)
         finite = torch.stack([columns.values, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
         if not finite.all():  # the same on all processes
-            self._guard.report("A reward", rollout.prompts(rows[~finite]), self.args, self.state)
+            self._guard.report("A reward", rollout.prompts(rows[~finite]), mode, self.args, self.state)
 
         credit = objective.assign_credit(
             columns.values,
@@ -493,21 +492,21 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             batch |= self._reward(logps.detach(), batch)
 
         # loss = - mean_k( A_k * log pi(z_k|x) + answer_coef * sum_t w_kt * logp_kt )      (paper, Eq. 4)
-        rationale_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,)
-        ratio = (rationale_logps - batch["old_logps"]).exp()  # (B,)
+        ratio = ((logps * batch["rationale_mask"]).sum(1) - batch["old_logps"]).exp()  # (B,)
         rationale_loss = objective.rationale_loss(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
         answer_loss = objective.answer_loss(logps, batch["answer_weights"])  # (B,)
         loss = rationale_loss.mean() + self.args.answer_coef * answer_loss.mean()
+        weighted_aux_loss = torch.zeros_like(loss)
         if self.aux_loss_enabled:
-            loss = loss + self.router_aux_loss_coef * aux_loss
-            self._metrics[mode]["aux_loss"].append(self.accelerator.gather(aux_loss).mean().item())
+            weighted_aux_loss = self.router_aux_loss_coef * aux_loss
+            if mode == "train":
+                self._metrics[mode]["aux_loss"].append(self.accelerator.gather(aux_loss).mean().item())
 
         low, high = objective.is_clipped(ratio, batch["advantages"], self.epsilon_low, self.epsilon_high)
-        weighted_aux_loss = loss - rationale_loss.mean() - self.args.answer_coef * answer_loss.mean()
         entropy = (entropies * batch["rationale_mask"]).sum(1)
         columns = (rationale_loss, answer_loss, weighted_aux_loss.expand_as(ratio), low, high, entropy)
         self._log_loss(mode, batch, LossColumns(*columns))
-        return loss
+        return loss + weighted_aux_loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         self._guard.grad_norm = super()._get_grad_norm(model, grad_norm)
@@ -524,8 +523,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As the parent's. Every metric, the loss too, is a mean over the samples of this evaluation."""
-        rows = dataloader.dataset
-        self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if isinstance(rows, Sized) else None)
+        rows: Any = dataloader.dataset
+        self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if has_length(rows) else None)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = self._eval_samples.metrics(self.num_generations_eval, self.beta, self.args.answer_coef)
         metrics["num_tokens"] = self.state.num_input_tokens_seen
@@ -544,6 +543,10 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     def load_state_of_process(self, state: dict[str, Any]) -> None:
         super().load_state_of_process(state)
+        if self.args.sync_ref_model:
+            logger.warning("Not exact: checkpoints do not have the reference model that follows the policy.")
+        if isinstance(self.train_dataset, IterableDataset):
+            logger.warning("Exact within the first pass of a stream only: later prompts may be others.")
         self._step = state["step"]
         self._metrics["train"].update(state["metrics"])
         self._buffered_inputs = state["buffered_inputs"]

@@ -128,24 +128,28 @@ def completion_rows(
     ]
 
 
-def check_groups(rows: Tensor, num_generations: int, mode: str) -> None:
+def check_groups(table: list[dict[str, Any]], num_generations: int, mode: str) -> None:
     """
-    Check that the samples of a prompt are adjacent, from the positions `(N,)` of the samples of all processes.
+    Check that the samples of a prompt are adjacent, in the table of all processes.
 
     Raises:
         `ValueError`: the batch ends within the samples of a prompt, or mixes those of several.
     """
-    if len(rows) % num_generations != 0:
+    if len(table) % num_generations != 0:
         raise ValueError(
-            f"A batch of `{mode}_dataset` has {len(rows)} samples over all processes, which is not a multiple of the "
+            f"A batch of `{mode}_dataset` has {len(table)} samples over all processes, which is not a multiple of the "
             f"{num_generations} generations per prompt. Choose `per_device_{mode}_batch_size` so that it is."
         )
-    groups = rows.view(-1, num_generations).div(num_generations, rounding_mode="floor")
-    if (groups != groups[:, :1]).any():
-        raise ValueError(
-            f"A batch of `{mode}_dataset` has samples of several prompts mixed, at positions {rows.tolist()}: the "
-            f"{num_generations} generations of a prompt have to be adjacent."
-        )
+    for first in range(0, len(table), num_generations):
+        prompts = [row["prompt"] for row in table[first : first + num_generations]]
+        other = next((prompt for prompt in prompts if prompt != prompts[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"A batch of `{mode}_dataset` has samples of {prompts[0]!r} and {other!r} where the {num_generations} "
+                "generations of one prompt should be. A stream with several shards is dealt out to the processes shard by "
+                "shard: give it one shard, or choose `per_device_"
+                f"{mode}_batch_size` so that each process has whole prompts."
+            )
 
 
 def length_metrics(columns: SampleColumns) -> dict[str, float]:
@@ -181,7 +185,7 @@ def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int,
     group_std = (rewards - beta * kl).view(-1, num_generations).std(1, correction=0)  # (N / K,)
     metrics = {
         "reward": rewards.mean(),  # without the KL, as in RLOO
-        "reward_std": rewards.std(),
+        "reward_std": rewards.std() if len(rewards) > 1 else torch.zeros(()),
         "frac_reward_zero_std": (group_std < 1e-8).float().mean(),
         "latro/answer_logp": answer_logps.mean(),
         "latro/answer_prob": answer_logps.exp().mean(),

@@ -47,7 +47,7 @@ class StepGuard(TrainerCallback):
         # With fp16 the gradient scaler leaves such steps out, that is how it finds its scale
         if model is None or self.grad_norm is None or math.isfinite(self.grad_norm) or args.fp16:
             return
-        self.report("The gradient", gather_object(self.prompts_of_step), args, state)
+        self.report("The gradient", gather_object(self.prompts_of_step), "train", args, state)
         model.zero_grad(set_to_none=True)  # parameters without gradient are not updated
 
     def on_train_end(
@@ -60,17 +60,21 @@ class StepGuard(TrainerCallback):
                 "`per_device_train_batch_size`."
             )
 
-    def report(self, what: str, prompts: list[str], args: TrainingArguments, state: TrainerState) -> None:
+    def report(self, what: str, prompts: list[str], mode: str, args: TrainingArguments, state: TrainerState) -> None:
         """
-        Say what is not finite, with the prompts of all processes.
+        Say what is not finite, with the prompts of all processes. An evaluation (`mode` is `"eval"`) goes on.
 
         Raises:
-            `FloatingPointError`: unless `skip` says to go on.
+            `FloatingPointError`: in training, unless `skip` says to go on.
         """
         named = list(dict.fromkeys(prompts))
-        message = f"{what} is not finite in step {state.global_step + 1}, from {len(named)} prompts: " + "; ".join(
+        when = f"step {state.global_step + 1}" if mode == "train" else "an evaluation"
+        message = f"{what} is not finite in {when}, from {len(named)} prompts: " + "; ".join(
             repr(prompt if len(prompt) <= 100 else f"{prompt[:97]}...") for prompt in named
         )
+        if mode == "eval":
+            logger.warning("%s. Metrics that it is part of are not finite either.", message)
+            return
         if self.skip:
             logger.warning("%s. The step is skipped.", message)
             return

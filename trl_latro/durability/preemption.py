@@ -45,6 +45,13 @@ class SaveOnSigterm(TrainerCallback):
     ) -> None:
         self._stop_if_received(args, control)
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The checkpoint of this step is written: another evaluation, and a second save over it, would only take time
+        if self.stopped:
+            control.should_evaluate = control.should_save = False
+
     def _stop_if_received(self, args: TrainingArguments, control: TrainerControl) -> None:
         received = reduce(torch.tensor(float(self._received), device=args.device), reduction="sum")
         if received.item() > 0:
