@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""SIGTERM ends a training between two updates, with a checkpoint that continues exactly."""
+"""SIGTERM ends a training between two steps, with a checkpoint that continues exactly."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
 
 
 class Preempt(TrainerCallback):
-    """Sends the signal in the middle of the second update."""
+    """Sends the signal in the middle of the second step."""
 
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == 1:
@@ -38,7 +38,7 @@ def make_trainer(path: Path, *callbacks: TrainerCallback) -> LaTROTrainer:
     )
 
 
-def test_sigterm_saves_after_the_update_and_the_run_continues_exactly(tmp_path: Path) -> None:
+def test_sigterm_saves_after_the_step_and_the_run_continues_exactly(tmp_path: Path) -> None:
     whole = make_trainer(tmp_path / "whole")
     whole.train()
 
@@ -63,12 +63,30 @@ def test_sigterm_saves_after_the_update_and_the_run_continues_exactly(tmp_path: 
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
 
 
+def test_sigterm_saves_once_and_evaluates_no_more(tmp_path: Path) -> None:
+    """A second save would delete the only checkpoint first, and the evaluation before it may take longer than is left."""
+    done: list[str] = []
+
+    class Watch(TrainerCallback):
+        def on_save(self, args, state, control, **kwargs):
+            done.append(f"save {state.global_step}")
+
+        def on_evaluate(self, args, state, control, **kwargs):
+            done.append(f"evaluate {state.global_step}")
+
+    stopped = make_trainer(tmp_path, SaveOnSigterm(), Preempt(), Watch())
+    stopped.eval_dataset = tiny.tiny_dataset(2)
+    stopped.args.eval_strategy = stopped.args.save_strategy = "epoch"
+    stopped.train()
+    assert done == ["save 2"]
+
+
 class PreemptInEvaluation(TrainerCallback):
     def on_prediction_step(self, args, state, control, **kwargs):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_sigterm_in_an_evaluation_saves_after_it_and_makes_no_further_update(tmp_path: Path) -> None:
+def test_sigterm_in_an_evaluation_saves_after_it_and_makes_no_further_step(tmp_path: Path) -> None:
     save = SaveOnSigterm()
     stopped = make_trainer(tmp_path, save, PreemptInEvaluation())
     stopped.eval_dataset = tiny.tiny_dataset(2)
