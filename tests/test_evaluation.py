@@ -176,6 +176,25 @@ def test_messages_are_scored_with_the_token_that_ends_a_turn(kind: Any) -> None:
         assert one.answer_logp_gold is None
 
 
+def test_the_separator_of_the_training_stands_before_the_answer() -> None:
+    tokenizer = byte_level_tokenizer()
+    model = tiny_model(tokenizer, kind="llama")
+    dataset = tiny_dataset(3)
+    _, generations = evaluate(
+        model,
+        tokenizer,
+        dataset,
+        answer_separator="\n\n",
+        num_samples=0,
+        max_completion_length=6,
+        progress=False,
+    )
+    for one, row in zip(generations, dataset, strict=True):
+        answer = [*tokenizer.encode(f"\n\nThe answer is {row['answer']}."), tokenizer.eos_token_id]
+        prompt = tokenizer.encode(row["prompt"])
+        assert one.answer_logp_none == pytest.approx(plain_logp(model, prompt, answer), abs=1e-3)
+
+
 def test_gold_rationales_follow_a_text_prompt_on_a_line_of_their_own_and_a_message_at_once() -> None:
     for chat in (False, True):
         tokenizer = byte_level_tokenizer(chat=chat)

@@ -21,6 +21,8 @@ class AnswerTemplate:
     Args:
         text (`str`, *optional*, defaults to `"The answer is {answer}."`):
             Template. `{answer}` stands for the row's answer; every other character, braces too, stands for itself.
+        separator (`str`, *optional*, defaults to `" "`):
+            Text between a rationale and the template, where the rationale did not reach the template's beginning.
 
     Raises:
         `ValueError`: a template without `{answer}`.
@@ -39,6 +41,7 @@ class AnswerTemplate:
     """
 
     text: str = f"The answer is {_FIELD}."
+    separator: str = " "
 
     def __post_init__(self) -> None:
         if _FIELD not in self.text:

@@ -162,8 +162,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         # How rationales end, and how answers are written and graded
         stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
+        self.answer_template = AnswerTemplate(args.answer_template, args.answer_separator)
         self.truncator = Truncator(self._tokenizer, stop_strings, self.eos_token_ids, args.answer_separator)
-        self.answer_template = AnswerTemplate(args.answer_template)
         self.grader = grader
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
@@ -182,7 +182,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> list[list[int]]:
         """Tokens of the prompts, which fit into the model together with rationales and answers."""
         prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
-        answers = [self.args.answer_separator + self.answer_template.fill(text) for text in answer]
+        answers = [self.answer_template.separator + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
         prompt_lengths = [len(ids) for ids in prompt_ids]
         answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token

@@ -68,6 +68,8 @@ class EvaluationArguments(TaskArguments):
             Longest rationale in tokens.
         answer_template (`str`, *optional*):
             How an answer is written, the task's way if not set.
+        answer_separator (`str`, *optional*, defaults to `" "`):
+            Text between rationale and answer, where the rationale did not reach the template: that of the training.
         batch_size (`int`, *optional*, defaults to `64`):
             Completions that a process generates together.
         seed (`int`, *optional*, defaults to `0`):
@@ -108,6 +110,12 @@ class EvaluationArguments(TaskArguments):
     answer_template: str | None = field(
         default=None,
         metadata={"help": "How an answer is written, with {answer} in it; the task's way if not set."},
+    )
+    answer_separator: str = field(
+        default=" ",
+        metadata={
+            "help": "Text between rationale and answer, where the rationale did not reach the template: that of the training."
+        },
     )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})
     seed: int = field(default=0, metadata={"help": "Seed of the samples and of the bootstrap."})
@@ -195,7 +203,8 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
     """Evaluate, or continue an evaluation, and print the metrics."""
     arguments.check()
     task = arguments.get_task()
-    template = task.answer_template if arguments.answer_template is None else AnswerTemplate(arguments.answer_template)
+    text = task.answer_template.text if arguments.answer_template is None else arguments.answer_template
+    template = AnswerTemplate(text, arguments.answer_separator)
     # Processes may finish hours apart
     state = PartialState(cpu=not HAS_GPU, timeout=timedelta(days=7))
     if arguments.use_vllm and state.num_processes > 1:

@@ -29,7 +29,8 @@ class Evaluator:
         self.model = model
         self.questions = questions
         self.tokenizer = questions.tokenizer
-        self.truncator = Truncator(self.tokenizer, questions.answer_template.stop_strings, model.eos_token_ids)
+        template = questions.answer_template
+        self.truncator = Truncator(self.tokenizer, template.stop_strings, model.eos_token_ids, template.separator)
         self.end_of_turn_id = (
             find_end_of_turn(self.tokenizer, model.eos_token_ids, {})
             if questions.conversational

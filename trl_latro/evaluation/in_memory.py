@@ -43,6 +43,7 @@ def evaluate(
     batch_size: int = 64,
     seed: int = 0,
     progress: bool = True,
+    answer_separator: str = " ",
 ) -> Evaluation:
     """
     Evaluate a model in memory. `trl-latro evaluate` does the same from the command line, with files.
@@ -69,6 +70,8 @@ def evaluate(
             Seed of the samples and of the bootstrap.
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
+        answer_separator (`str`, *optional*, defaults to `" "`):
+            Text between rationale and answer, where the rationale did not reach the template: that of the training.
 
     Returns:
         [`Evaluation`]: the metrics with their intervals, and every completion with its verdict.
@@ -80,7 +83,7 @@ def evaluate(
     >>> metrics["greedy_accuracy"], metrics["maj@8"]
     ```
     """
-    template = AnswerTemplate(answer_template)
+    template = AnswerTemplate(answer_template, answer_separator)
     questions = Questions(dataset, tokenizer, template, grader, max_completion_length)
     questions.check_lengths(find_max_positions(model.config))
     evaluated = TransformersModel(model, tokenizer, template, max_completion_length, questions.answer_budget)
