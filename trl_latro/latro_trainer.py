@@ -328,7 +328,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         grades = self._grade(inputs, texts, completions) if mode == "eval" else []
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
         table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
-        self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades))
+        self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades) if mode == "eval" else [])
         samples.check_groups(self._rollouts[mode].table, self._group_size, mode)
 
         to_score = {
