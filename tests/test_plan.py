@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 import yaml
 from packaging.version import Version
 from transformers import Gemma2Config, MixtralConfig
@@ -115,8 +116,9 @@ def test_a_model_has_the_attention_that_transformers_gives_it(
     rows = ["--max_prompt_length", "32", "--max_completion_length", "32"]
     main(["--model_name_or_path", str(tmp_path), *rows])
     assert "training step, 16 rows" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="Gemma2ForCausalLM does not support"):
-        main(["--model_name_or_path", str(tmp_path), "--attn_implementation", "sdpa", *rows])
+    if Version(transformers.__version__) >= Version("5.23"):  # older ones give it sdpa all the same
+        with pytest.raises(ValueError, match="Gemma2ForCausalLM does not support"):
+            main(["--model_name_or_path", str(tmp_path), "--attn_implementation", "sdpa", *rows])
 
 
 @pytest.mark.skipif(
