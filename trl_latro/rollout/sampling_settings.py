@@ -126,7 +126,7 @@ def make_generation_config(settings: dict[str, Any], model: PreTrainedModel) -> 
     """
     left_out = settings_of_file(model.generation_config)
     if left_out:
-        logger.info("Rationales are samples of the model itself, without %s of its generation config.", left_out)
+        logger.warning("Rationales are samples of the model itself, without %s of its generation config.", left_out)
     given = {name: value for name, value in settings.items() if value is not None}
     return GenerationConfig(**{"do_sample": True, "top_k": 0, "disable_compile": True, **given})
 
