@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, St
 
 from ..known_models import CACHE, why_unknown
 from ..truncation import RationaleStop
+from .sampling_settings import is_neutral
 
 
 # `generate` computes rows that are done to its end. It is left when this share of its rows is done; each time the cache
@@ -27,18 +28,6 @@ _SETTINGS_OF_A_ROW = {
     *("renormalize_logits", "remove_invalid_values", "return_dict_in_generate", "disable_compile"),
     *("output_attentions", "output_hidden_states", "output_logits", "output_scores"),
     *("_from_model_config", "transformers_version"),
-}
-_WITHOUT_EFFECT = {
-    "use_cache": True,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "num_beams": 1,
-    "num_return_sequences": 1,
-    "guidance_scale": 1.0,
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "length_penalty": 1.0,
-    "early_stopping": False,
 }
 
 
@@ -69,7 +58,7 @@ def can_leave_rows_out(model: PreTrainedModel | PeftModel, generation_config: Ge
     leaves open.
     """
     return why_unknown(model) is None and all(
-        name in _SETTINGS_OF_A_ROW or value is None or value == _WITHOUT_EFFECT.get(name)
+        name in _SETTINGS_OF_A_ROW or is_neutral(name, value) or (name == "use_cache" and value is True)
         for config in (generation_config, model.generation_config)
         for name, value in config.to_dict().items()
     )
