@@ -153,7 +153,7 @@ def test_the_end_tokens_own_text_is_no_stop_string():
     ],
 )
 def test_find_stop_takes_the_earliest_start(text, stop_strings, start):
-    assert Truncator(TOKENIZERS["bytes"], stop_strings, []).find_stop(text) == start
+    assert Truncator(TOKENIZERS["bytes"], stop_strings, []).find_end(text).start == start
 
 
 @cache

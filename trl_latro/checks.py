@@ -14,6 +14,7 @@ from .durability.checkpoints import check_writable
 from .durability.hub import make_repository
 from .eval_samples import metric_names
 from .latro_config import LaTROConfig
+from .thinking import Thinking, find_thinking
 from .truncation import check_stop_strings
 
 
@@ -33,9 +34,13 @@ def check_arguments(
     processing_class: Any,
     train_dataset: Any,
     eval_dataset: Any,
-) -> None:
+) -> Thinking | None:
     """
     The checks of a trainer's arguments that come first: to load a model may take minutes.
+
+    Returns:
+        [`~trl_latro.thinking.Thinking`], *optional*: how the model writes its thinking, if it does. Rows of a stream pass for
+        messages.
 
     Raises:
         `ValueError`, `TypeError`, `OSError`: see the other checks.
@@ -44,13 +49,17 @@ def check_arguments(
     check_processing_class(processing_class)
     if not isinstance(model, str):
         check_architecture(model, processing_class)
-    check_stop_strings(processing_class, args.rationale_stop_strings or [])
-    for name, dataset in named_datasets(train_dataset, eval_dataset).items():
+    datasets = named_datasets(train_dataset, eval_dataset)
+    for name, dataset in datasets.items():
         check_dataset(dataset, name, processing_class)
+    conversational = all(is_conversational(rows[0]) for rows in datasets.values() if isinstance(rows, Dataset))
+    thinking = find_thinking(processing_class, conversational, args.chat_template_kwargs or {}, args.thinking_tags)
+    check_stop_strings(processing_class, args.rationale_stop_strings or [], thinking)
     if eval_dataset is not None:
         check_evaluation(args, [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""])
     if args.push_to_hub and args.process_index == 0:
         make_repository(args)
+    return thinking
 
 
 def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:

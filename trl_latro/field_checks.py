@@ -4,6 +4,8 @@
 import math
 from typing import Any
 
+from .thinking import check_thinking_tags
+
 
 # Field: least value, and the reason where it is not plain
 _WHOLE = {
@@ -63,6 +65,7 @@ def check_fields(fields: dict[str, Any]) -> None:
         if not isinstance(fields[name], str):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be a text.")
     _check_stop_strings(fields["rationale_stop_strings"])
+    check_thinking_tags(fields["thinking_tags"])
     _check_clip_range(fields["reward_clip_range"])
     if fields["neftune_noise_alpha"] is not None:
         raise ValueError(

@@ -35,6 +35,12 @@ class LaTROConfig(RLOOConfig):
         rationale_stop_strings (`list[str]`, *optional*):
             Where a rationale ends, besides EOS tokens. If `None`, the template's text before `{answer}` without
             trailing white space (`["The answer is"]`). An empty list leaves EOS tokens only.
+        thinking_tags (`list[str]`, *optional*):
+            The two tags between which the model thinks, as in `["<think>", "</think>"]`. A rationale is then what is
+            thought: it ends where the block does, a stop string inside does not count, and the answer is scored behind the
+            closed block. If `None`, what the chat template says; an empty list for a model that does not think. Where the
+            chat template closes the block at once, as Qwen3's does with `chat_template_kwargs={"enable_thinking": False}`,
+            thinking is off and the rationale is the visible text.
 
         > Parameters that control the objective
 
@@ -116,6 +122,13 @@ class LaTROConfig(RLOOConfig):
         metadata={
             "help": "Where a rationale ends, besides EOS tokens. If not set, the template's text before {answer} "
             "without trailing white space."
+        },
+    )
+    thinking_tags: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "The two tags between which the model thinks, as in <think> </think>: the rationale is what is thought. "
+            "If not set, what the chat template says; an empty list (in a --config file) for a model that does not think."
         },
     )
 

@@ -149,7 +149,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             processing_class = AutoProcessor.from_pretrained(
                 model_name, revision=revision, trust_remote_code=args.trust_remote_code, **sides
             )
-        checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
+        thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
         loading = {"quantization_config": quantization_config, "peft_config": peft_config}
         settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
         initial_model = copy_initial_model(model, args, peft_config)
@@ -161,9 +161,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
 
         # How rationales end, and how answers are written and graded
-        stop_strings = args.rationale_stop_strings or []  # never None after the config's own checks
         self.answer_template = AnswerTemplate(args.answer_template, args.answer_separator)
-        self.truncator = Truncator(self._tokenizer, stop_strings, self.eos_token_ids, args.answer_separator)
+        ends = (args.rationale_stop_strings or [], self.eos_token_ids)  # the config's checks leave no None
+        self.truncator = Truncator(self._tokenizer, *ends, args.answer_separator, thinking)
         self.grader = grader
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
@@ -182,7 +182,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> list[list[int]]:
         """Tokens of the prompts, which fit into the model together with rationales and answers."""
         prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
-        answers = [self.answer_template.separator + self.answer_template.fill(text) for text in answer]
+        answers = [self.truncator.no_rationale().lead + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
         prompt_lengths = [len(ids) for ids in prompt_ids]
         answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
@@ -279,7 +279,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     def _answer_budget(self, prompt_ids: list[list[int]], answers: list[str]) -> int:
         """Tokens that a completion goes on for after its rationale, so that there is an answer to grade."""
-        if not self.truncator.stop_strings:
+        if not self.truncator.ends:
             return 0  # a completion is its rationale, to the EOS token
         budget = self.answer_template.token_budget(self._tokenizer, answers)
         longest_prompt = max(map(len, prompt_ids))
@@ -324,8 +324,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         completions = self._roll_out(prompt_ids, answers)
         batch = self._pack(prompts, answers, prompt_ids, completions)
         batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
-        texts = [self.truncator.decode(self.truncator.until_eos(one.ids)) for one in completions]
-        grades = self._grade(inputs, texts, completions) if mode == "eval" else []
+        grades = self._grade(inputs, completions) if mode == "eval" else []
+        texts = [one.text for one in completions]
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
         table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
         self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades) if mode == "eval" else [])
@@ -354,18 +354,20 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if is_conversational({"prompt": prompts[0]}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
         rationale_ids, answer_ids = [], []
-        for (_, _, rationale, _), answer in zip(completions, answers, strict=True):
-            text = rationale.lead + self.answer_template.fill(answer)
-            rationale_ids.append(rationale.ids)
-            answer_ids.append(encode_answer(rationale.ids, text, self.truncator.decode, end_of_turn_id))
+        for one, answer in zip(completions, answers, strict=True):
+            text = one.rationale.lead + self.answer_template.fill(answer)
+            rationale_ids.append(one.rationale.ids)
+            answer_ids.append(encode_answer(one.rationale.ids, text, self.truncator.decode, end_of_turn_id))
         batch = pack_rows(prompt_ids, rationale_ids, answer_ids, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
-    def _grade(self, inputs: list[dict[str, Any]], texts: list[str], completions: list[Completion]) -> list[Grade]:
+    def _grade(self, inputs: list[dict[str, Any]], completions: list[Completion]) -> list[Grade]:
         """Whether the completions' own answers are right, for the metrics of evaluation."""
         return [
-            grade_completion(text, row, self.answer_template, self.grader) if one.rationale.finished else NO_ANSWER
-            for text, row, one in zip(texts, inputs, completions, strict=True)
+            grade_completion(one.graded_text, row, self.answer_template, self.grader)
+            if one.rationale.finished
+            else NO_ANSWER
+            for row, one in zip(inputs, completions, strict=True)
         ]
 
     # ---- score ----

@@ -3,11 +3,12 @@
 """`trl-latro evaluate`: from a model and a task to metrics with intervals."""
 
 import importlib.metadata
+import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -33,6 +34,7 @@ from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
 from ..loading import check_weights, load_tokenizer
 from ..prompts import find_max_positions
+from ..thinking import check_thinking_tags
 from .common import HAS_GPU
 from .parser import CommandParser
 from .task_arguments import TaskArguments, try_grader
@@ -70,6 +72,11 @@ class EvaluationArguments(TaskArguments):
             How an answer is written, the task's way if not set.
         answer_separator (`str`, *optional*, defaults to `" "`):
             Text between rationale and answer, where the rationale did not reach the template: that of the training.
+        chat_template_kwargs (`dict[str, Any]` or `str`, *optional*):
+            Keyword arguments for the chat template, on the command line as JSON: `'{"enable_thinking": false}'`.
+        thinking_tags (`list[str]`, *optional*):
+            The two tags between which the model thinks. If not set, what the chat template says; an empty list for a model
+            that does not think.
         batch_size (`int`, *optional*, defaults to `64`):
             Completions that a process generates together.
         seed (`int`, *optional*, defaults to `0`):
@@ -117,10 +124,25 @@ class EvaluationArguments(TaskArguments):
             "help": "Text between rationale and answer, where the rationale did not reach the template: that of the training."
         },
     )
+    chat_template_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Keyword arguments for the chat template, as JSON: '{\"enable_thinking\": false}'."},
+    )
+    thinking_tags: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "The two tags between which the model thinks, as in <think> </think>. If not set, what the chat "
+            "template says; an empty list (in a --config file) for a model that does not think."
+        },
+    )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})
     seed: int = field(default=0, metadata={"help": "Seed of the samples and of the bootstrap."})
     use_vllm: bool = field(default=False, metadata={"help": "Whether to generate with vLLM."})
     vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "GPUs that share the model in vLLM."})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.chat_template_kwargs, str):
+            self.chat_template_kwargs = read_mapping(self.chat_template_kwargs, "--chat_template_kwargs")
 
     def check(self) -> None:
         """
@@ -130,6 +152,7 @@ class EvaluationArguments(TaskArguments):
         for name, given in (("model_name_or_path", self.model_name_or_path), ("output_dir", self.output_dir)):
             if given is None:
                 raise ValueError(f"--{name} is missing.")
+        check_thinking_tags(self.thinking_tags)
         for name, value, least in (
             ("num_samples", self.num_samples, 0),
             ("max_completion_length", self.max_completion_length, 1),
@@ -143,6 +166,17 @@ class EvaluationArguments(TaskArguments):
                 "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave "
                 "--use_vllm out."
             )
+
+
+def read_mapping(text: str, name: str) -> dict[str, Any]:
+    """A JSON object of the command line; raises `ValueError` where the text is none."""
+    try:
+        mapping = json.loads(text)
+    except json.JSONDecodeError:
+        mapping = None
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{name} is {text!r}, but must be a JSON object, as in '{{\"enable_thinking\": false}}'.")
+    return mapping
 
 
 def load_model(
@@ -173,7 +207,12 @@ def load_model(
     model = model.to(state.device).eval()
     questions.check_lengths(find_max_positions(model.config))
     return TransformersModel(
-        model, tokenizer, questions.answer_template, questions.max_completion_length, questions.answer_budget
+        model,
+        tokenizer,
+        questions.answer_template,
+        questions.max_completion_length,
+        questions.answer_budget,
+        questions.thinking,
     )
 
 
@@ -225,7 +264,15 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
     if arguments.max_questions is not None:
         dataset = dataset.select(range(min(arguments.max_questions, len(dataset))))
     try_grader(task.grader, dataset[0])
-    questions = Questions(dataset, tokenizer, template, task.grader, arguments.max_completion_length)
+    questions = Questions(
+        dataset,
+        tokenizer,
+        template,
+        task.grader,
+        arguments.max_completion_length,
+        cast(dict[str, Any] | None, arguments.chat_template_kwargs),
+        arguments.thinking_tags,
+    )
     if not arguments.use_vllm:  # which has models of its own
         with state.local_main_process_first():
             check_weights(*model, arguments.attn_implementation, arguments.dtype)

@@ -30,9 +30,10 @@ class Evaluator:
         self.questions = questions
         self.tokenizer = questions.tokenizer
         template = questions.answer_template
-        self.truncator = Truncator(self.tokenizer, template.stop_strings, model.eos_token_ids, template.separator)
+        ends = (template.stop_strings, model.eos_token_ids)
+        self.truncator = Truncator(self.tokenizer, *ends, template.separator, questions.thinking)
         self.end_of_turn_id = (
-            find_end_of_turn(self.tokenizer, model.eos_token_ids, {})
+            find_end_of_turn(self.tokenizer, model.eos_token_ids, questions.chat_template_kwargs)
             if questions.conversational
             else self.tokenizer.eos_token_id
         )
@@ -49,23 +50,19 @@ class Evaluator:
         rows = [self.questions.rows[question] for question in batch.questions]
         prompts = [self.questions.prompt_ids[question] for question in batch.questions]
         completions = self.model.generate(prompts, 1, batch.kind == "greedy", batch.seed(seed))
-        sampled = [ids for (ids,) in completions]
-        ends = [self._tokens_to_end(ids) for ids in sampled]
-        # An engine may go on after the answer budget
-        sampled = [
-            ids if end is None else ids[: end + self.questions.answer_budget]
-            for ids, end in zip(sampled, ends, strict=True)
-        ]
-        rationales = [truncator.truncate(ids[:limit]) for ids in sampled]
-        likelihoods = self._likelihoods(batch, prompts, rationales, rows)
+        are_open = [truncator.is_open_after(prompt) for prompt in prompts]
+        sampled = [self._until_budget(ids, is_open) for (ids,), is_open in zip(completions, are_open, strict=True)]
+        rationales = [truncator.truncate(ids[:limit], is_open) for ids, is_open in zip(sampled, are_open, strict=True)]
+        likelihoods = self._likelihoods(batch, prompts, are_open, rationales, rows)
 
         generations = []
-        for index, (row, ids, end, rationale) in enumerate(zip(rows, sampled, ends, rationales, strict=True)):
+        for index, (row, ids, rationale) in enumerate(zip(rows, sampled, rationales, strict=True)):
             completion = truncator.decode(truncator.until_eos(ids))
+            graded_text = truncator.behind_thinking(completion, are_open[index])
             template, grader = self.questions.answer_template, self.questions.grader
-            grade = grade_completion(completion, row, template, grader) if rationale.finished else NO_ANSWER
+            grade = grade_completion(graded_text, row, template, grader) if rationale.finished else NO_ANSWER
             # The limit holds here too, but what stands within it is read as it is, whether it ends or not
-            seen = completion if rationale.finished else truncator.decode(ids[:limit])
+            seen = graded_text if rationale.finished else truncator.decode(ids[:limit])
             flexible = grade if grade.extracted is not None else grade_flexibly(seen, row, template, grader)
             generations.append(
                 Generation(
@@ -79,7 +76,7 @@ class Evaluator:
                     **grade._asdict(),
                     finished=rationale.finished,
                     rationale_tokens=len(rationale.ids),
-                    tokens_to_end=end if rationale.finished else None,
+                    tokens_to_end=self._tokens_to_end(ids, are_open[index]) if rationale.finished else None,
                     **{name: values[index] for name, values in likelihoods.items()},
                     flexible_extracted=flexible.extracted,
                     flexible_correct=flexible.correct,
@@ -88,15 +85,20 @@ class Evaluator:
         return generations
 
     def _likelihoods(
-        self, batch: Batch, prompts: list[list[int]], rationales: list[Rationale], rows: list[dict[str, Any]]
+        self,
+        batch: Batch,
+        prompts: list[list[int]],
+        are_open: list[bool],
+        rationales: list[Rationale],
+        rows: list[dict[str, Any]],
     ) -> dict[str, list[Any]]:
         """Log-probs of the reference answers and their tokens, as fields of [`Generation`]."""
         after = {"": rationales}
         if batch.kind == "greedy":
-            after["_none"] = [Rationale([], self.truncator.separator, finished=False)] * len(rows)
+            after["_none"] = [self.truncator.no_rationale(is_open) for is_open in are_open]
             if self.questions.gold_ids is not None:
                 gold = [self.questions.gold_ids[question] for question in batch.questions]
-                after["_gold"] = [Rationale(ids, self.truncator.separator, finished=True) for ids in gold]
+                after["_gold"] = [self.truncator.given_rationale(ids) for ids in gold]
         likelihoods: dict[str, list[Any]] = {}
         for name, given in after.items():
             answers = [self._encode(rationale, row) for rationale, row in zip(given, rows, strict=True)]
@@ -109,12 +111,19 @@ class Evaluator:
         text = rationale.lead + self.questions.answer_template.fill(row["answer"])
         return encode_answer(rationale.ids, text, self.truncator.decode, self.end_of_turn_id)
 
-    def _tokens_to_end(self, ids: list[int]) -> int | None:
-        """Number of tokens with which the rationale's end shows: an EOS token, or the whole of a stop string."""
+    def _until_budget(self, ids: list[int], is_open: bool) -> list[int]:
+        """Without what an engine has written after the answer's token budget."""
         text_ids = self.truncator.until_eos(ids)
-        if self.truncator.has_stop(text_ids):
-            return len(self.truncator.until_stop(text_ids))
-        return None if len(text_ids) == len(ids) else len(text_ids) + 1
+        if not self.truncator.has_answer(text_ids, is_open):
+            return ids
+        return ids[: len(self.truncator.until_answer(text_ids, is_open)) + self.questions.answer_budget]
+
+    def _tokens_to_end(self, ids: list[int], is_open: bool) -> int:
+        """Number of tokens with which a rationale's end shows: an EOS token, or the whole string that ends it."""
+        text_ids = self.truncator.until_eos(ids)
+        if self.truncator.has_end(text_ids, is_open):
+            return len(self.truncator.until_end(text_ids, is_open))
+        return len(text_ids) + 1
 
 
 def run_batches(evaluator: Evaluator, batches: list[Batch], seed: int, progress: bool) -> Iterator[list[Generation]]:

@@ -2,7 +2,7 @@
 """Evaluate a model that is in memory."""
 
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..answer_template import AnswerTemplate
 from ..grading import Grader, grade_answer
 from ..prompts import find_max_positions
+from ..thinking import check_thinking_tags
 from .batches import plan_batches
 from .evaluator import Evaluator, run_batches
 from .generation import Generation
@@ -44,6 +45,8 @@ def evaluate(
     seed: int = 0,
     progress: bool = True,
     answer_separator: str = " ",
+    chat_template_kwargs: dict[str, Any] | None = None,
+    thinking_tags: list[str] | None = None,
 ) -> Evaluation:
     """
     Evaluate a model in memory. `trl-latro evaluate` does the same from the command line, with files.
@@ -72,6 +75,11 @@ def evaluate(
             Whether to show a progress bar.
         answer_separator (`str`, *optional*, defaults to `" "`):
             Text between rationale and answer, where the rationale did not reach the template: that of the training.
+        chat_template_kwargs (`dict[str, Any]`, *optional*):
+            Keyword arguments for the chat template, as in `{"enable_thinking": False}`.
+        thinking_tags (`list[str]`, *optional*):
+            The two tags between which the model thinks. If `None`, what the chat template says; an empty list for a model
+            that does not think.
 
     Returns:
         [`Evaluation`]: the metrics with their intervals, and every completion with its verdict.
@@ -83,10 +91,13 @@ def evaluate(
     >>> metrics["greedy_accuracy"], metrics["maj@8"]
     ```
     """
+    check_thinking_tags(thinking_tags)
     template = AnswerTemplate(answer_template, answer_separator)
-    questions = Questions(dataset, tokenizer, template, grader, max_completion_length)
+    prompting = (chat_template_kwargs, thinking_tags)
+    questions = Questions(dataset, tokenizer, template, grader, max_completion_length, *prompting)
     questions.check_lengths(find_max_positions(model.config))
-    evaluated = TransformersModel(model, tokenizer, template, max_completion_length, questions.answer_budget)
+    limits = (max_completion_length, questions.answer_budget)
+    evaluated = TransformersModel(model, tokenizer, template, *limits, questions.thinking)
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], num_samples, batch_size)
     was_training = model.training
     model.eval()

@@ -12,6 +12,7 @@ from ..checks import check_dataset, check_lengths, check_processing_class
 from ..grading import Grader
 from ..packing import encode_answer
 from ..prompts import tokenize_prompts
+from ..thinking import find_thinking
 from ..truncation import ContinuationDecoder, check_stop_strings
 
 
@@ -30,8 +31,13 @@ class Questions:
             Compares an extracted answer with the row's.
         max_completion_length (`int`):
             L, the longest rationale in tokens.
+        chat_template_kwargs (`dict[str, Any]`, *optional*):
+            Keyword arguments for the chat template.
+        thinking_tags (`list[str]`, *optional*):
+            As in [`~trl_latro.thinking.find_thinking`].
 
     Attributes:
+        thinking ([`~trl_latro.thinking.Thinking`], *optional*): How the model writes its thinking, if it does.
         answer_budget (`int`): Tokens that a completion goes on for after its rationale.
         prompt_ids (`list[list[int]]`): Tokens of the prompts.
         gold_ids (`list[list[int]]`, *optional*): Tokens of the gold rationales; `None` unless every row has one.
@@ -44,25 +50,33 @@ class Questions:
         answer_template: AnswerTemplate,
         grader: Grader,
         max_completion_length: int,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        thinking_tags: list[str] | None = None,
     ):
         check_processing_class(tokenizer)
-        check_stop_strings(tokenizer, answer_template.stop_strings)
         check_dataset(dataset, "dataset", tokenizer)
         self.rows: list[dict[str, Any]] = list(dataset)
         self.tokenizer = tokenizer
         self.answer_template = answer_template
         self.grader = grader
         self.max_completion_length = max_completion_length
+        self.chat_template_kwargs = chat_template_kwargs or {}
         self.conversational = is_conversational({"prompt": self.rows[0]["prompt"]})
+        self.thinking = find_thinking(tokenizer, self.conversational, self.chat_template_kwargs, thinking_tags)
+        check_stop_strings(tokenizer, answer_template.stop_strings, self.thinking)
         self.answer_budget = answer_template.token_budget(tokenizer, [row["answer"] for row in self.rows])
-        self.prompt_ids = tokenize_prompts(tokenizer, [row["prompt"] for row in self.rows])
+        prompts = [row["prompt"] for row in self.rows]
+        self.prompt_ids = tokenize_prompts(tokenizer, prompts, self.chat_template_kwargs)
         self.gold_ids: list[list[int]] | None = None
         if all(row.get("rationale") for row in self.rows):
-            self.gold_ids = [self._encode_gold(row["rationale"]) for row in self.rows]
+            rows = zip(self.rows, self.prompt_ids, strict=True)
+            self.gold_ids = [self._encode_gold(row["rationale"], prompt) for row, prompt in rows]
 
-    def _encode_gold(self, rationale: str) -> list[int]:
+    def _encode_gold(self, rationale: str, prompt_ids: list[int]) -> list[int]:
         # Behind a text prompt on a line of its own, as in a prompt with solved questions, unless it says otherwise
         text = rationale if self.conversational or rationale[0].isspace() else f"\n{rationale}"
+        if self.thinking is not None:
+            text = self.thinking.open(self.thinking.is_open_after(prompt_ids, self.tokenizer)) + text
         return encode_answer([], text, ContinuationDecoder(self.tokenizer), self.tokenizer.eos_token_id)[:-1]
 
     def longest_row(self) -> int:

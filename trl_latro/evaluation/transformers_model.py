@@ -9,6 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..answer_template import AnswerTemplate
 from ..rollout.sampling_settings import only_generation_config
+from ..thinking import Thinking
 from ..truncation import RationaleStop, Truncator
 from .likelihood import answer_logps
 from .model import find_eos_token_ids
@@ -29,6 +30,8 @@ class TransformersModel:
             L, the longest rationale in tokens.
         answer_budget (`int`):
             Tokens that a completion goes on for after its rationale.
+        thinking ([`~trl_latro.thinking.Thinking`], *optional*):
+            How the model writes its thinking, if it does.
     """
 
     def __init__(
@@ -38,14 +41,15 @@ class TransformersModel:
         answer_template: AnswerTemplate,
         max_completion_length: int,
         answer_budget: int,
+        thinking: Thinking | None = None,
     ):
         self.model = model
         self.eos_token_ids = find_eos_token_ids(model.generation_config, tokenizer)
         self.pad_token_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.max_new_tokens = max_completion_length + answer_budget
         self.answer_budget = answer_budget
-        self.truncator = Truncator(tokenizer, answer_template.stop_strings, self.eos_token_ids)
-        self.rationale_stop = RationaleStop(self.truncator) if answer_template.stop_strings else None
+        self.truncator = Truncator(tokenizer, answer_template.stop_strings, self.eos_token_ids, thinking=thinking)
+        self.rationale_stop = RationaleStop(self.truncator) if self.truncator.ends else None
 
     @torch.no_grad()
     def generate(
@@ -65,9 +69,10 @@ class TransformersModel:
             # Samples of the model itself: transformers would keep the 50 likeliest tokens
             **({} if greedy else {"temperature": 1.0, "top_k": 0, "top_p": 1.0}),
         )
+        are_open = [self.truncator.is_open_after(ids) for ids in rows]
         stopping_criteria = StoppingCriteriaList()
         if self.rationale_stop is not None:
-            self.rationale_stop.start(width, self.answer_budget)
+            self.rationale_stop.start(width, self.answer_budget, are_open)
             stopping_criteria.append(self.rationale_stop)
         with _seeded(seed, device), only_generation_config(self.model, config):
             output_ids = self.model.generate(
@@ -76,7 +81,8 @@ class TransformersModel:
                 generation_config=config,
                 stopping_criteria=stopping_criteria,
             )
-        completions = [self.truncator.without_padding(ids) for ids in output_ids[:, width:].tolist()]
+        outputs = zip(output_ids[:, width:].tolist(), are_open, strict=True)
+        completions = [self.truncator.without_padding(ids, is_open) for ids, is_open in outputs]
         return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
 
     def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:

@@ -35,6 +35,10 @@ class Completion(NamedTuple):
             string or the length limit.
         rationale ([`~trl_latro.truncation.Rationale`]):
             `sampled_ids` truncated where the rationale ends.
+        text (`str`):
+            Text of `ids`, without the EOS token.
+        graded_text (`str`):
+            The same without a block of thinking: where the completion's own answer stands.
         logps (`list[float]`, *optional*):
             The engine's log-probs of the rationale's tokens.
     """
@@ -42,6 +46,8 @@ class Completion(NamedTuple):
     ids: list[int]
     sampled_ids: list[int]
     rationale: Rationale
+    text: str
+    graded_text: str
     logps: list[float] | None
 
 
@@ -73,16 +79,21 @@ class RolloutEngine(ABC):
             num_generations (`int`):
                 Samples per prompt.
             answer_budget (`int`):
-                Tokens that a completion goes on for after its stop string, and after `max_tokens`. 0: it ends there.
+                Tokens that a completion goes on for after the beginning of its answer, and after `max_tokens`. 0: it ends with
+                its rationale.
         """
 
     def roll_out(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int = 0) -> list[Completion]:
         """Sample one completion for each prompt and truncate it; the arguments are those of [`generate`]."""
         completions = []
-        for ids, logps in self.generate(prompt_ids, num_generations, answer_budget):
-            ids = self.truncator.without_padding(ids)
-            sampled_ids = self.truncator.until_stop(ids[: self.max_tokens] if answer_budget > 0 else ids)
-            rationale = self.truncator.truncate(sampled_ids)
+        sampled = self.generate(prompt_ids, num_generations, answer_budget)
+        for prompt, (ids, logps) in zip(prompt_ids, sampled, strict=True):
+            is_open = self.truncator.is_open_after(prompt)
+            ids = self.truncator.without_padding(ids, is_open)
+            sampled_ids = self.truncator.until_end(ids[: self.max_tokens] if answer_budget > 0 else ids, is_open)
+            rationale = self.truncator.truncate(sampled_ids, is_open)
+            text = self.truncator.decode(self.truncator.until_eos(ids))
+            graded_text = self.truncator.behind_thinking(text, is_open)
             logps = None if logps is None else logps[: len(rationale.ids)]
-            completions.append(Completion(ids, sampled_ids, rationale, logps))
+            completions.append(Completion(ids, sampled_ids, rationale, text, graded_text, logps))
         return completions

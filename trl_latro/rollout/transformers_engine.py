@@ -51,7 +51,7 @@ class TransformersEngine(RolloutEngine):
     @cached_property
     def rationale_stop(self) -> RationaleStop | None:
         """Made when it is first needed: its table over the vocabulary takes seconds."""
-        return RationaleStop(self.truncator) if self.truncator.stop_strings else None
+        return RationaleStop(self.truncator) if self.truncator.ends else None
 
     def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
         generation_config = copy.deepcopy(self.generation_config)
@@ -66,7 +66,8 @@ class TransformersEngine(RolloutEngine):
             )  # (B, P)
             stopping_criteria = StoppingCriteriaList()
             if self.rationale_stop is not None:
-                self.rationale_stop.start(input_ids.size(1), answer_budget)
+                is_open = [self.truncator.is_open_after(ids) for ids in prompt_ids]
+                self.rationale_stop.start(input_ids.size(1), answer_budget, is_open)
                 stopping_criteria.append(self.rationale_stop)
                 if self.generates_alone and can_leave_rows_out(model, generation_config):
                     rows = generate_until_done(

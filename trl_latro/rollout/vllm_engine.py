@@ -57,9 +57,12 @@ class VLLMEngine(RolloutEngine):
         """`VLLMGeneration` takes stop strings and the limit from its attributes."""
         vllm, kwargs = self.vllm, self.vllm.generation_kwargs
         vllm.max_completion_length = self.max_tokens + answer_budget
-        if self.truncator.stop_strings and answer_budget == 0:
-            # vLLM stops by itself; the string has to be in the output, or its end would not be found
-            stop = {"stop": self.truncator.stop_strings, "include_stop_str_in_output": True}
+        # vLLM stops at a string wherever it stands, so not at one that may stand inside a block of thinking
+        thinking = self.truncator.thinking
+        stop_strings = self.truncator.stop_strings if thinking is None else [thinking.closing]
+        if stop_strings and answer_budget == 0:
+            # The string has to be in the output, or its end would not be found; a tag may be a special token
+            stop = {"stop": stop_strings, "include_stop_str_in_output": True, "skip_special_tokens": False}
             vllm.generation_kwargs = {**kwargs, **stop}
         try:
             yield
