@@ -14,6 +14,7 @@ from given import cpu_config, watch_completions
 from trl_latro import LaTROTrainer
 from trl_latro.rollout.engine import Completion, RolloutEngine, Sampled
 from trl_latro.rollout.vllm_engine import VLLMEngine
+from trl_latro.thinking import Thinking
 from trl_latro.truncation import Truncator
 
 
@@ -128,3 +129,14 @@ def test_vllm_stops_where_transformers_does_and_gives_its_log_probs(answer_budge
     stop = {} if answer_budget else {"stop": ["The answer is"], "include_stop_str_in_output": True}
     assert client.calls == [{"limit": 16 + answer_budget, "seed": 7, **stop}]
     assert client.generation_kwargs == {"seed": 7}, "the user's settings are as they were"
+
+
+def test_vllm_does_not_stop_at_a_stop_string_inside_a_block_of_thinking() -> None:
+    truncator = Truncator(TOKENIZER, ["The answer is"], [TOKENIZER.eos_token_id], thinking=Thinking())
+    client = Client(TOKENIZER, ["<think>The answer is 3.</think> So", "So. The answer is 3."])
+    engine = VLLMEngine(truncator, 40, client, lambda: None, lambda: None)
+    thought, visible = engine.roll_out([[5], [5]], 2)
+    assert TOKENIZER.decode(thought.sampled_ids).endswith("</think>")
+    assert TOKENIZER.decode(thought.rationale.ids) == "<think>The answer is 3." and thought.rationale.finished
+    assert TOKENIZER.decode(visible.rationale.ids) == "So." and visible.rationale.finished
+    assert client.calls[0]["stop"] == ["</think>"] and client.calls[0]["skip_special_tokens"] is False

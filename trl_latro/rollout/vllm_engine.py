@@ -61,9 +61,10 @@ class VLLMEngine(RolloutEngine):
         thinking = self.truncator.thinking
         stop_strings = self.truncator.stop_strings if thinking is None else [thinking.closing]
         if stop_strings and answer_budget == 0:
-            # The string has to be in the output, or its end would not be found; a tag may be a special token
-            stop = {"stop": stop_strings, "include_stop_str_in_output": True, "skip_special_tokens": False}
-            vllm.generation_kwargs = {**kwargs, **stop}
+            # The string has to be in the output, or its end would not be found
+            stop = {"stop": stop_strings, "include_stop_str_in_output": True}
+            tags = {} if thinking is None else {"skip_special_tokens": False}  # a tag may be one
+            vllm.generation_kwargs = {**kwargs, **stop, **tags}
         try:
             yield
         finally:
