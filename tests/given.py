@@ -67,8 +67,20 @@ def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+@torch.no_grad()
+def logps_of_sample(model: nn.Module, prompt_ids: list[int], sample: list[int]) -> list[float]:
+    """Log-probs of a sample's tokens, as an engine gives them."""
+    logps = model(input_ids=torch.tensor([prompt_ids + sample])).logits[0].log_softmax(-1)  # (L, V)
+    return [logps[len(prompt_ids) - 1 + i, token].item() for i, token in enumerate(sample)]
+
+
 class GivenCompletions(RolloutEngine):
-    """Completions written down beforehand: `completions[prompt ids]` are the K samples."""
+    """
+    Completions written down beforehand: `completions[prompt ids]` are the K samples. With a `sampler` the engine gives
+    log-probs, as if it had drawn them from this model.
+    """
+
+    sampler: nn.Module | None = None
 
     def __init__(self, trainer: LaTROTrainer, completions: dict[tuple[int, ...], list[list[int]]]):
         super().__init__(trainer.truncator, trainer.max_completion_length)
@@ -79,7 +91,13 @@ class GivenCompletions(RolloutEngine):
     def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
         groups = [(list(ids), self.completions[tuple(ids)]) for ids in prompt_ids[::num_generations]]
         self.generations.append(Generation(snapshot(self.model), groups))
-        return [Sampled(list(sample)) for _, samples in groups for sample in samples]
+        if self.sampler is None:
+            return [Sampled(list(sample)) for _, samples in groups for sample in samples]
+        return [
+            Sampled(list(sample), logps_of_sample(self.sampler, ids, sample))
+            for ids, samples in groups
+            for sample in samples
+        ]
 
 
 class TrainerGivenCompletions(LaTROTrainer):

@@ -23,6 +23,7 @@ class Settings:
     """The part of the configuration that decides what is computed."""
 
     reward_type: str | RewardFunction = "logprob"
+    reward_tokens: str = "template_and_answer"
     answer_coef: float = 1.0
     beta: float = 0.05
     unfinished_penalty: float = 2.0
@@ -31,16 +32,21 @@ class Settings:
     answer_separator: str = " "
     stop_strings: tuple[str, ...] = ("The answer is",)
     reward_clip_range: tuple[float, float] | None = None
+    mask_unfinished: bool = False
+    importance_sampling_correction: bool = True
+    importance_sampling_clip_max: float = 3.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sample as it is trained on: the ids of prompt `x`, rationale `z` and answer `y`, and whether `z` ended."""
+    """One sample as it is trained on: the ids of prompt `x`, rationale `z` and answer `y`, whether `z` ended, and how many
+    of the first tokens of `y` the reward is not about."""
 
     prompt: tuple[int, ...]
     rationale: tuple[int, ...]
     answer: tuple[int, ...]
     finished: bool
+    not_rewarded: int = 0
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -52,12 +58,14 @@ class Scores:
     """What the detached scoring of one group of K rows yields, one entry per row."""
 
     answer_logp: list[float]  # l(z_k)
+    own_logp: list[float]  # the part of l(z_k) that the reward is about
     answer_logps: list[torch.Tensor]  # log pi(y_t | x, z_k, y_<t), one (T_k,) per row
     rationale_logp: list[float]  # log pi(z_k | x)
     kl: list[float]  # log pi(z_k | x) - log pi0(z_k | x)
     reward: list[float]  # R_k (jepo: the group's bound) less the penalty, without the KL
     advantage: list[float]  # A_k
-    weights: list[torch.Tensor]  # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), one (T_k,) per row
+    # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), and 1 for tokens that the reward is not about; one (T_k,) per row
+    weights: list[torch.Tensor]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> str:
@@ -97,7 +105,13 @@ def make_row(
     between = settings.answer_separator if before_stop is None else before_stop
     text = between + answer.join(settings.answer_template.split("{answer}"))
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [end_of_turn_id]
-    return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished)
+    not_rewarded = 0
+    if settings.reward_tokens == "answer":
+        before_answer = between + settings.answer_template.split("{answer}")[0]
+        for i in range(len(answer_ids)):  # tokens that together are in the text before the answer
+            if before_answer.startswith(decode(tokenizer, tuple(answer_ids[:i]))):
+                not_rewarded = i
+    return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished, not_rewarded)
 
 
 def token_logps(model: nn.Module, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,7 +158,7 @@ def clip(reward: float, settings: Settings) -> float:
 def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row], settings: Settings) -> Scores:
     """Rewards, advantages and answer weights of the K samples of one prompt, all detached."""
     number = len(rows)
-    answer_logps, rationale_logp, kl, own_reward, weights = [], [], [], [], []
+    answer_logps, own_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], []
     for row in rows:
         with torch.no_grad():
             z, y = token_logps(policy, row)
@@ -156,28 +170,29 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
             with torch.no_grad():
                 z0, _ = token_logps(reference, row)
             kl.append((z.sum() - z0.sum()).item())
-        y = y.clone().requires_grad_()
-        reward = row_reward(settings.reward_type, y)
+        template, own = y[: row.not_rewarded], y[row.not_rewarded :].clone().requires_grad_()
+        own_logp.append(own.sum().item())
+        reward = row_reward(settings.reward_type, own)
         own_reward.append(reward.item())
-        weights.append(torch.autograd.grad(reward, y)[0])
+        weights.append(torch.cat([torch.ones_like(template), torch.autograd.grad(reward, own)[0]]))
     answer_logp = [y.sum().item() for y in answer_logps]
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
     if settings.reward_type == "jepo":
-        bound = log_mean_exp(answer_logp)
-        shares = torch.softmax(torch.tensor(answer_logp, dtype=torch.float64), dim=0)  # dB / d l_k
+        bound = log_mean_exp(own_logp)
+        shares = torch.softmax(torch.tensor(own_logp, dtype=torch.float64), dim=0)  # dB / d l_k
         own_reward = [bound] * number
         advantage = []
         for k in range(number):
-            without_k = log_mean_exp([value for j, value in enumerate(answer_logp) if j != k])
+            without_k = log_mean_exp([value for j, value in enumerate(own_logp) if j != k])
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
-            weights[k] = torch.full_like(weights[k], number * shares[k].item())
+            weights[k][rows[k].not_rewarded :] = number * shares[k]
     else:
         r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]
     reward = [own_reward[k] - penalty[k] for k in range(number)]
-    return Scores(answer_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
+    return Scores(answer_logp, own_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
 
 
 def normalized(advantages: list[float]) -> list[float]:
@@ -185,6 +200,21 @@ def normalized(advantages: list[float]) -> list[float]:
     mean = sum(advantages) / len(advantages)
     variance = sum((advantage - mean) ** 2 for advantage in advantages) / (len(advantages) - 1)
     return [(advantage - mean) / (math.sqrt(variance) + 1e-4) for advantage in advantages]
+
+
+def row_factors(rows: list[Row], old_logps: list[float], sampled: list[float], settings: Settings) -> list[float]:
+    """What the K rows of a prompt count: their truncated importance ratios pi(z_k|x) / mu(z_k|x) of the policy that scored
+    and the engine that sampled (jepo: the product of all, because the bound is a function of all); nothing where unfinished
+    rationales are left out."""
+    ratios = [math.exp(old_logp - logp) for old_logp, logp in zip(old_logps, sampled, strict=True)]
+    if settings.reward_type == "jepo":
+        ratios = [math.prod(ratios)] * len(rows)
+    if not settings.importance_sampling_correction:
+        ratios = [1.0] * len(rows)
+    return [
+        0.0 if settings.mask_unfinished and not row.finished else min(ratio, settings.importance_sampling_clip_max)
+        for row, ratio in zip(rows, ratios, strict=True)
+    ]
 
 
 def row_objective(
@@ -201,15 +231,15 @@ def row_objective(
 
 
 def update_gradient(
-    policy: nn.Module, samples: list[tuple[Row, float, float, torch.Tensor]], settings: Settings
+    policy: nn.Module, samples: list[tuple[Row, float, float, torch.Tensor, float]], settings: Settings
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
-    """The loss gradient of a whole update over `samples` (row, old log pi(z|x), advantage, weights), each row weighing
-    the same, and the rows' probability ratios."""
+    """The loss gradient of a whole update over `samples` (row, old log pi(z|x), advantage, weights, factor), a mean
+    over the rows times their factors, and the rows' probability ratios."""
     policy.zero_grad()
     ratios = []
-    for row, old_logp, advantage, weights in samples:
+    for row, old_logp, advantage, weights, factor in samples:
         objective, ratio = row_objective(policy, row, old_logp, advantage, weights, settings)
-        (-objective / len(samples)).backward()
+        (-factor * objective / len(samples)).backward()
         ratios.append(ratio)
     gradient = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
     return gradient, ratios

@@ -45,6 +45,8 @@ from reference import Row, Scores, Settings
 
 
 TOLERANCE = 1e-5
+ALL_TOKENS, ANSWER_TOKENS = "template_and_answer", "answer"
+DEFAULT_TOKENS: dict[Any, str] = {"prob": ANSWER_TOKENS, "mean_prob": ANSWER_TOKENS, "geometric_mean": ANSWER_TOKENS}
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Case:
     pad_is_eos: bool = False
     several_end_tokens: bool = False
     adapter: str | None = None  # "new" (peft_config) or "given" (a PeftModel)
+    engine_logps: bool = False  # the completions come from a model near the policy, with its log-probs
     steps: int = 1
     must_clip: bool = False
 
@@ -112,6 +115,7 @@ class Run:
     answers: dict[tuple[int, ...], str]
     end_of_turn_id: int
     settings: Settings
+    sampler: nn.Module | None
 
 
 def train(case: Case, path: str) -> Run:
@@ -159,6 +163,13 @@ def train(case: Case, path: str) -> Run:
         policy = get_peft_model(policy, lora_config())
         perturb(policy, seed=1)
         first_adapter = snapshot(policy)
+
+    def policy_with(state: dict[str, torch.Tensor]) -> nn.Module:
+        """The model as it was built, but for the trainer's own changes to it, with the given parameters."""
+        model = fresh() if case.adapter is None else get_peft_model(fresh(), lora_config())
+        model.load_state_dict({name: tensor for name, tensor in state.items() if ".ref." not in name})
+        return model.double().eval()
+
     trainer = TrainerGivenCompletions(
         policy,
         args,
@@ -168,15 +179,12 @@ def train(case: Case, path: str) -> Run:
         completions=completions,
     )
     perturb(trainer.model, seed=2)
+    if case.engine_logps:
+        trainer.engine.sampler = policy_with(snapshot(trainer.model)).float()
+        perturb(trainer.engine.sampler, seed=3, size=0.01)
     recorder = Recorder(trainer)
     trainer.add_callback(recorder)
     trainer.train()
-
-    def policy_with(state: dict[str, torch.Tensor]) -> nn.Module:
-        """The model as it was built, but for the trainer's own changes to it, with the given parameters."""
-        model = fresh() if case.adapter is None else get_peft_model(fresh(), lora_config())
-        model.load_state_dict({name: tensor for name, tensor in state.items() if ".ref." not in name})
-        return model.double().eval()
 
     template = settings.get("answer_template", "The answer is {answer}.")
     reference_model = policy_with(first_adapter) if case.adapter == "given" else fresh().double().eval()
@@ -190,6 +198,7 @@ def train(case: Case, path: str) -> Run:
         end_token_ids[-1] if case.conversational else tokenizer.eos_token_id,
         Settings(
             reward_type=settings["reward_type"],
+            reward_tokens=settings.get("reward_tokens") or DEFAULT_TOKENS.get(settings["reward_type"], ALL_TOKENS),
             answer_coef=settings.get("answer_coef", 1.0),
             beta=settings["beta"],
             unfinished_penalty=settings.get("unfinished_penalty", 2.0),
@@ -197,7 +206,11 @@ def train(case: Case, path: str) -> Run:
             answer_separator=settings.get("answer_separator", " "),
             reward_clip_range=settings.get("reward_clip_range"),
             stop_strings=tuple(settings.get("rationale_stop_strings", [template.split("{answer}")[0].rstrip()])),
+            mask_unfinished=settings.get("mask_truncated_completions", False),
+            importance_sampling_correction=settings.get("vllm_importance_sampling_correction", True),
+            importance_sampling_clip_max=settings.get("vllm_importance_sampling_clip_max", 3.0),
         ),
+        trainer.engine.sampler,
     )
 
 
@@ -237,6 +250,18 @@ def joined(scores: list[Scores], what: str) -> list:
     return [value for group in scores for value in getattr(group, what)]
 
 
+def row_factors(run: Run, rows: list[Row], scores: list[Scores]) -> list[float]:
+    """What the rows count; without log-probs of the engine they are those of the policy."""
+    factors = []
+    for k, group in enumerate(scores):
+        of_prompt, sampled = rows[NUM_GENERATIONS * k : NUM_GENERATIONS * (k + 1)], group.rationale_logp
+        if run.sampler is not None:
+            with torch.no_grad():
+                sampled = [reference.token_logps(run.sampler, row)[0].sum().item() for row in of_prompt]
+        factors += reference.row_factors(of_prompt, group.rationale_logp, sampled, run.settings)
+    return factors
+
+
 def compare(run: Run) -> list[float]:
     """Compares every update of the run, and returns all probability ratios that occurred."""
     all_ratios = []
@@ -253,10 +278,8 @@ def compare(run: Run) -> list[float]:
         close(update.logs["advantage"], advantages, f"update {number}, advantages", size_of_rewards)
 
         old_logps, weights = joined(scores, "rationale_logp"), joined(scores, "weights")
-        samples = {
-            row.ids: (row, old, advantage, w)
-            for row, old, advantage, w in zip(rows, old_logps, advantages, weights, strict=True)
-        }
+        factors = row_factors(run, rows, scores)
+        samples = {sample[0].ids: sample for sample in zip(rows, old_logps, advantages, weights, factors, strict=True)}
         assert set(update.rows) <= samples.keys(), f"update {number} trained on rows that were never sampled"
         gradient, ratios = reference.update_gradient(
             run.policy_with(update.policy), [samples[ids] for ids in update.rows], run.settings
@@ -276,6 +299,12 @@ REWARDS = ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", reference.s
 
 CASES = {
     **{f"{getattr(r, '__name__', r)}": Case({"reward_type": r}) for r in REWARDS},
+    **{
+        f"{getattr(r, '__name__', r)}, {tokens}": Case({"reward_type": r, "reward_tokens": tokens})
+        for r in REWARDS
+        for tokens in (ALL_TOKENS, ANSWER_TOKENS)
+        if tokens != DEFAULT_TOKENS.get(r, ALL_TOKENS)
+    },
     **{
         f"{getattr(r, '__name__', r)}, beta 0": Case({"reward_type": r, "beta": 0.0})
         for r in ("logprob", "prob", "jepo")
@@ -326,6 +355,39 @@ CASES = {
     "own stop strings": Case({"rationale_stop_strings": ["answer is", "12 - "]}),
     "clipped rewards": Case({"reward_clip_range": (-64.0, -37.0)}),
     "normalized advantages": Case({"normalize_advantages": True}),
+    **{
+        f"{reward} of the answer, {name}": Case({"reward_type": reward, "reward_tokens": ANSWER_TOKENS, **more})
+        for reward in ("logprob", "prob", "jepo")
+        for name, more in {
+            "without accumulation": WHOLE,
+            "separate rows": {"share_prompts": False},
+            "without the unfinished": {"mask_truncated_completions": True},
+            "half the answer term": {"answer_coef": 0.5},
+            "in a box": {"answer_template": "So it is [{answer}]!"},
+            "without text before it": {"answer_template": "{answer}.", "rationale_stop_strings": ["The answer is"]},
+        }.items()
+    },
+    **{
+        f"log-probs of the engine, {name}": Case(more, engine_logps=True)
+        for name, more in {
+            "scores first": {},
+            "without accumulation": WHOLE,
+            "separate rows": {"share_prompts": False},
+            "jepo": {"reward_type": "jepo", **WHOLE},
+            "prob": {"reward_type": "prob"},
+            "another limit": {"vllm_importance_sampling_clip_max": 1.2},
+            "no correction": {"vllm_importance_sampling_correction": False},
+        }.items()
+    },
+    "log-probs of the engine, new adapter": Case(WHOLE, adapter="new", engine_logps=True),
+    "log-probs of the engine, two passes": Case(
+        {"num_iterations": 2, **WHOLE}, steps=2, must_clip=True, engine_logps=True
+    ),
+    "log-probs of the engine, two updates per generation": Case(
+        {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "steps_per_generation": 4},
+        steps=4,
+        engine_logps=True,
+    ),
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
     "padded to a multiple, separate rows": Case({"pad_to_multiple_of": 32, "share_prompts": False}),
 }
@@ -377,14 +439,21 @@ def test_samples_cover_the_ways_a_rationale_ends():
     assert len({len(row.rationale) for row, _ in rows}) >= 6
 
 
-def test_metrics_agree_with_the_reference(tmp_path):
-    run = train(Case(), str(tmp_path))
+@pytest.mark.parametrize("reward_tokens", [ALL_TOKENS, ANSWER_TOKENS])
+def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
+    run = train(Case({"reward_tokens": reward_tokens}), str(tmp_path))
     rows, scores = score_generation(run, run.trainer.engine.generations[0])
     logged = run.trainer.state.log_history[0]
     answer_logp = torch.tensor(joined(scores, "answer_logp"))
     close(logged["reward"], torch.tensor(joined(scores, "reward")).mean(), "reward")
     close(logged["latro/answer_logp"], answer_logp.mean(), "latro/answer_logp")
-    close(logged["latro/answer_prob"], answer_logp.exp().mean(), "latro/answer_prob")
+    own_logp = torch.tensor(joined(scores, "own_logp"))
+    close(logged["latro/answer_prob"] / own_logp.exp().mean(), 1.0, "latro/answer_prob")
+    if reward_tokens == ANSWER_TOKENS:
+        close(logged["latro/template_logp"], (answer_logp - own_logp).mean(), "latro/template_logp")
+        assert logged["latro/template_logp"] < -1
+    else:
+        assert "latro/template_logp" not in logged
     close(logged["latro/finished_ratio"], sum(row.finished for row in rows) / len(rows), "latro/finished_ratio")
     tokens = sum(len(row.rationale) for row in rows)
     close(logged["kl"], sum(joined(scores, "kl")) / tokens, "kl (per token, as TRL logs it)")
@@ -399,3 +468,30 @@ def test_metrics_agree_with_the_reference(tmp_path):
     close(logged["latro/policy_loss"], 0.0, "latro/policy_loss")
     close(logged["latro/answer_loss"], -answer_logp.mean(), "latro/answer_loss")
     close(logged["loss"], logged["latro/policy_loss"] + logged["latro/answer_loss"], "loss")
+
+
+@pytest.mark.parametrize(
+    "config", [{}, WHOLE, {"reward_type": "jepo"}], ids=["scores first", "scores in the loss", "jepo"]
+)
+def test_metrics_of_the_engines_log_probs_agree_with_the_reference(tmp_path, config):
+    run = train(Case(config, engine_logps=True), str(tmp_path))
+    generation = run.trainer.engine.generations[0]
+    rows, scores = score_generation(run, generation)
+    old_policy, differences = run.policy_with(generation.policy), []
+    with torch.no_grad():
+        for row in rows:
+            differences += (
+                reference.token_logps(old_policy, row)[0] - reference.token_logps(run.sampler, row)[0]
+            ).tolist()
+    ratios = row_factors(run, rows, scores)
+    assert max(ratios) == 3.0 and min(ratios) < 0.9, "some are truncated, some are not"
+    logged = run.trainer.state.log_history[0]
+    expected = {
+        "sampling_logp_difference/mean": sum(map(abs, differences)) / len(differences),
+        "sampling_logp_difference/max": max(map(abs, differences)),
+        "importance_sampling_ratio/min": min(ratios),
+        "importance_sampling_ratio/mean": sum(ratios) / len(ratios),
+        "importance_sampling_ratio/max": max(ratios),
+    }
+    for name, value in expected.items():
+        close(logged[f"latro/{name}"], value, name)

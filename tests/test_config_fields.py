@@ -47,6 +47,13 @@ from trl_latro.latro_config import LaTROConfig
         {"reward_clip_range": (0.0,)},
         {"reward_clip_range": 5},
         {"neftune_noise_alpha": 5.0},
+        {"reward_tokens": "template"},
+        {"reward_tokens": True},
+        {"reward_tokens": ["answer"]},
+        {"vllm_importance_sampling_correction": "yes"},
+        {"vllm_importance_sampling_clip_max": None},
+        {"vllm_importance_sampling_clip_max": 0.5},
+        {"vllm_importance_sampling_clip_max": math.inf},
     ],
     ids=str,
 )
@@ -70,6 +77,7 @@ def test_a_field_out_of_its_bounds_is_named_with_its_value(tmp_path: Path, setti
         {"rationale_stop_strings": []},
         {"answer_separator": ""},
         {"share_prompts": False},
+        {"vllm_importance_sampling_clip_max": 1},
     ],
     ids=str,
 )
@@ -120,6 +128,23 @@ def worst_token(logps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def test_a_reward_function_is_tried_on_two_rows(tmp_path: Path, reward: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cpu_config(str(tmp_path), reward_type=reward)
+
+
+@pytest.mark.parametrize(
+    ("reward", "tokens"),
+    [
+        ("logprob", "template_and_answer"),
+        ("jepo", "template_and_answer"),
+        (worst_token, "template_and_answer"),
+        ("prob", "answer"),
+        ("mean_prob", "answer"),
+        ("geometric_mean", "answer"),
+    ],
+)
+def test_a_reward_says_which_tokens_it_is_about(tmp_path: Path, reward: Any, tokens: str) -> None:
+    assert cpu_config(str(tmp_path), reward_type=reward).reward_tokens == tokens
+    for other in ("template_and_answer", "answer"):
+        assert cpu_config(str(tmp_path), reward_type=reward, reward_tokens=other).reward_tokens == other
 
 
 def test_a_reward_function_of_each_row_is_taken(tmp_path: Path) -> None:

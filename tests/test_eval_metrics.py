@@ -53,7 +53,9 @@ def means(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.endswith(NOT_MEANS)}
 
 
-@pytest.mark.parametrize("settings", [{}, {"reward_type": "jepo"}, {"share_prompts": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"reward_type": "jepo"}, {"share_prompts": False}, {"reward_tokens": "answer"}]
+)
 def test_a_smaller_last_batch_counts_by_its_samples(tmp_path: Path, settings: dict[str, Any]) -> None:
     """Three questions of four samples, in batches of one, of two and one, and of three."""
     found = []
@@ -146,12 +148,14 @@ def test_an_unknown_metric_for_the_best_model_is_refused_at_once(tmp_path: Path,
         make_trainer(tmp_path, datasets, **settings)
 
 
+@pytest.mark.parametrize("reward_tokens", ["template_and_answer", "answer"])
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_the_known_metrics_are_those_that_evaluation_logs(tmp_path: Path, beta: float) -> None:
-    trainer = make_trainer(tmp_path)
+def test_the_known_metrics_are_those_that_evaluation_logs(tmp_path: Path, beta: float, reward_tokens: str) -> None:
+    trainer = make_trainer(tmp_path, reward_tokens=reward_tokens)
     trainer.beta = beta
+    trainer.engine.sampler = trainer.model  # no importance ratios in an evaluation
     logged = {name.removeprefix("eval_") for name in trainer.evaluate()}
-    assert logged - {"latro/length_reward_corr", "epoch"} == set(metric_names(4, beta))
+    assert logged - {"latro/length_reward_corr", "epoch"} == set(metric_names(4, beta, reward_tokens))
 
 
 def test_an_evaluation_that_splits_prompts_is_refused_at_once(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
 
+from given import logps_of_sample, perturb
 from reference import Row, row_reward, surprise, token_logps
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.rollout.engine import RolloutEngine, Sampled
@@ -26,6 +27,8 @@ from trl_latro.rollout.engine import RolloutEngine, Sampled
 A, B, C, D, END = range(5)
 PROMPT = (A, B)
 ANSWER = (D, A, END)  # "d {answer}" with the answer "a"
+ALL_TOKENS, ANSWER_TOKENS = "template_and_answer", "answer"
+FIRST_TOKEN = {ALL_TOKENS: 0, ANSWER_TOKENS: 1}  # of those that the reward is about
 RATIONALES = [(C,), *product((A, B), (A, B, C))]
 NUM_GENERATIONS = 3
 PENALTY = 0.7
@@ -84,33 +87,46 @@ class EverySample(TrainerCallback):
 
 
 class GivenSamples(RolloutEngine):
-    """Hands out the given sets of samples one after the other."""
+    """Hands out the given sets of samples one after the other, with the log-probs of the model that draws them."""
 
-    def __init__(self, trainer: LaTROTrainer, sets: list[tuple[tuple[int, ...], ...]]):
+    def __init__(
+        self, trainer: LaTROTrainer, sets: list[tuple[tuple[int, ...], ...]], sampler: nn.Module | None = None
+    ):
         super().__init__(trainer.truncator, trainer.max_completion_length)
         self.sets = iter(sets)
+        self.sampler = sampler
 
     def generate(self, prompt_ids: list[list[int]], num_generations: int, answer_budget: int) -> list[Sampled]:
         assert prompt_ids == [list(PROMPT)] * NUM_GENERATIONS
-        return [Sampled([C, D] if z == (C,) else list(z)) for z in next(self.sets)]
+        samples = [[C, D] if z == (C,) else list(z) for z in next(self.sets)]
+        if self.sampler is None:
+            return [Sampled(sample) for sample in samples]
+        return [Sampled(sample, logps_of_sample(self.sampler, list(PROMPT), sample)) for sample in samples]
 
 
-def exact_gradient(policy: nn.Module, reference: nn.Module, reward_type, beta: float) -> dict[str, torch.Tensor]:
-    """-dJ/dtheta of `J = E[R - penalty - beta KL]` (jepo: of `J = E[log mean_k exp l(z_k)] - E[penalty + beta KL]`)."""
-    log_p, rest, answer_logps = [], [], []
+def exact_gradient(
+    policy: nn.Module, reference: nn.Module, reward_type, beta: float, reward_tokens: str = ALL_TOKENS
+) -> dict[str, torch.Tensor]:
+    """
+    -dJ/dtheta of `J = E[R - penalty - beta KL]` (jepo: of `J = E[log mean_k exp l(z_k)] - E[penalty + beta KL]`). Tokens
+    that the reward is not about have `E[grad log pi(template|x,z)]`: their likelihood, without a credit of the rationale.
+    """
+    first = FIRST_TOKEN[reward_tokens]
+    log_p, rest, answer_logps, template_logps = [], [], [], []
     for z in RATIONALES:
         row = Row(PROMPT, z, ANSWER, finished=z == (C,))
         z_logps, y_logps = token_logps(policy, row)
         with torch.no_grad():
             z_reference, _ = token_logps(reference, row)
         log_p.append(z_logps.sum())
-        answer_logps.append(y_logps)
+        template_logps.append(y_logps[:first].sum())
+        answer_logps.append(y_logps[first:])
         penalty = 0.0 if row.finished else PENALTY
         rest.append(-penalty - beta * (z_logps.sum() - z_reference.sum()))
     p = torch.stack(log_p).exp()
     assert abs(p.sum().item() - 1) < 1e-9, "the seven rationales must be all that can be sampled"
 
-    objective = (p * torch.stack(rest)).sum()
+    objective = (p * torch.stack(rest)).sum() + (p.detach() * torch.stack(template_logps)).sum()
     if reward_type == "jepo":
         logp = torch.stack([y.sum() for y in answer_logps])
         for drawn in product(range(len(RATIONALES)), repeat=NUM_GENERATIONS):
@@ -123,8 +139,31 @@ def exact_gradient(policy: nn.Module, reference: nn.Module, reward_type, beta: f
     return dict(zip(names, torch.autograd.grad(-objective, parameters), strict=True))
 
 
-def mean_update(trainer_args: dict, path: str, reward_type, beta: float):
-    """The trainer's mean update, and its policy and reference model in double precision."""
+def double_copy(model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    copy = GPT2LMHeadModel(model.config)
+    copy.load_state_dict(model.state_dict())
+    return copy.double()
+
+
+def probabilities_of(sampler: nn.Module, sets: list[tuple[tuple[int, ...], ...]]) -> list[float]:
+    """How probable it is that a model samples these rationales, in any order."""
+    with torch.no_grad():
+        p = {z: token_logps(sampler, Row(PROMPT, z, ANSWER, True))[0].sum().exp().item() for z in RATIONALES}
+    probabilities = []
+    for drawn in sets:
+        orders = math.factorial(NUM_GENERATIONS)
+        for count in Counter(drawn).values():
+            orders //= math.factorial(count)
+        probabilities.append(orders * math.prod(p[z] for z in drawn))
+    assert abs(sum(probabilities) - 1) < 1e-8
+    return probabilities
+
+
+def mean_update(trainer_args: dict, path: str, reward_type, beta: float, noise: float | None = None):
+    """
+    The trainer's mean update, and its policy and reference model in double precision. With `noise`, the rationales are
+    those of a model with noise of this size on the policy's weights, and the engine gives their log-probs.
+    """
     args = LaTROConfig(
         output_dir=path,
         num_generations=NUM_GENERATIONS,
@@ -154,26 +193,12 @@ def mean_update(trainer_args: dict, path: str, reward_type, beta: float):
         Dataset.from_dict({"prompt": ["a b"], "answer": ["a"]}),
         processing_class=toy_tokenizer(),
     )
-    trainer.engine = GivenSamples(trainer, sets)
     reference = GPT2LMHeadModel.from_pretrained(path).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():  # so that the KL is not zero
-        for parameter in model.parameters():
-            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
-    policy = GPT2LMHeadModel(model.config)
-    policy.load_state_dict(model.state_dict())
-    policy.double()
-
-    with torch.no_grad():
-        p = {z: token_logps(policy, Row(PROMPT, z, ANSWER, True))[0].sum().exp().item() for z in RATIONALES}
-    probabilities = []
-    for drawn in sets:  # a set stands for all its orders
-        orders = math.factorial(NUM_GENERATIONS)
-        for count in Counter(drawn).values():
-            orders //= math.factorial(count)
-        probabilities.append(orders * math.prod(p[z] for z in drawn))
-    assert abs(sum(probabilities) - 1) < 1e-9
-    collect = EverySample(probabilities)
+    perturb(model, seed=1, size=0.03)  # so that the KL is not zero
+    policy, sampler = double_copy(model), double_copy(model)
+    perturb(sampler, seed=2, size=noise or 0.0)
+    trainer.engine = GivenSamples(trainer, sets, None if noise is None else sampler)
+    collect = EverySample(probabilities_of(sampler, sets))
     trainer.add_callback(collect)
     trainer.train()
     assert trainer.state.global_step == len(sets)
@@ -187,16 +212,47 @@ def toy_path(tmp_path_factory) -> str:
     return path
 
 
-@pytest.mark.parametrize("beta", [0.0, BETA])
+def furthest(mean: Counter, exact: dict[str, torch.Tensor]) -> float:
+    """The largest difference, as a share of the largest gradient."""
+    assert mean.keys() == exact.keys()
+    scale = max(gradient.abs().max().item() for gradient in exact.values())
+    assert scale > 1e-2, "a gradient that is zero anyway proves nothing"
+    return max((mean[name] - exact[name]).abs().max().item() for name in exact) / scale
+
+
+@pytest.mark.parametrize(
+    ("beta", "reward_tokens"), [(0.0, ALL_TOKENS), (BETA, ALL_TOKENS), (0.0, ANSWER_TOKENS), (BETA, ANSWER_TOKENS)]
+)
 @pytest.mark.parametrize("reward_type", ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", surprise])
-def test_mean_update_over_all_samples_is_the_exact_gradient(toy_path, reward_type, beta):
-    mean, policy, reference = mean_update({}, toy_path, reward_type, beta)
-    exact = exact_gradient(policy, reference, reward_type, beta)
+def test_mean_update_over_all_samples_is_the_exact_gradient(toy_path, reward_type, beta, reward_tokens):
+    mean, policy, reference = mean_update({"reward_tokens": reward_tokens}, toy_path, reward_type, beta)
+    exact = exact_gradient(policy, reference, reward_type, beta, reward_tokens)
     scale = max(gradient.abs().max().item() for gradient in exact.values())
     assert scale > 1e-2, "a gradient that is zero anyway proves nothing"
     assert mean.keys() == exact.keys()
     for name, gradient in exact.items():
         torch.testing.assert_close(mean[name], gradient, rtol=1e-4, atol=1e-5 * max(scale, 1.0), msg=name)
+
+
+@pytest.mark.parametrize(
+    ("reward_type", "reward_tokens"),
+    [("logprob", ALL_TOKENS), ("logprob", ANSWER_TOKENS), ("prob", ANSWER_TOKENS), ("jepo", ALL_TOKENS)],
+)
+def test_samples_of_another_model_give_the_exact_gradient_with_importance_ratios_only(
+    toy_path, reward_type, reward_tokens
+):
+    found = {}
+    for correction in (True, False):
+        args = {
+            "reward_tokens": reward_tokens,
+            "vllm_importance_sampling_correction": correction,
+            "vllm_importance_sampling_clip_max": 1e6,
+        }
+        mean, policy, reference = mean_update(args, toy_path, reward_type, BETA, noise=0.05)
+        exact = exact_gradient(policy, reference, reward_type, BETA, reward_tokens)
+        found[correction] = furthest(mean, exact)
+    assert found[True] < 1e-4
+    assert found[False] > 1e-2, "a sampler like the policy proves nothing"
 
 
 def test_the_released_codes_loss_is_not_the_exact_gradient(toy_path):

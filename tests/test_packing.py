@@ -8,8 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 import tiny
 from any_tokenizer import TOKENIZERS, end_tokens, ids_of, property_test, random_ids, text_in_row
-from trl_latro.packing import encode_answer, pack_rows, trim_padding
-from trl_latro.truncation import ContinuationDecoder, Truncator
+from trl_latro.answer_template import AnswerTemplate
+from trl_latro.packing import count_template_tokens, encode_answer, encode_answers, pack_rows, trim_padding
+from trl_latro.truncation import ContinuationDecoder, Rationale, Truncator
 
 
 END = 7  # any token: it is appended as it is
@@ -140,6 +141,73 @@ def test_an_answer_gets_no_space_that_is_not_in_its_text(name, rationale, answer
     assert tokenizer.convert_ids_to_tokens(answer_ids[:-1]) == tokens
 
 
+# ---- where the template ends ----
+
+templates = st.sampled_from(
+    ["The answer is {answer}.", "Answer:\n{answer}", "答{answer}", "é{answer}é", "[{answer}]", "{answer}"]
+)
+
+
+@every_exact_tokenizer
+@property_test
+@given(data=st.data(), template=templates)
+def test_the_templates_tokens_are_all_that_have_nothing_of_the_answer(tokenizer, data, template):
+    answer = data.draw(texts.filter(lambda text: text.strip()))
+    rationale = Rationale(data.draw(random_ids(tokenizer)), data.draw(st.sampled_from([" ", "", "\n", "é "])), True)
+    decode = ContinuationDecoder(tokenizer)
+
+    (ids,), (length,) = encode_answers([rationale], [answer], AnswerTemplate(template), decode, END)
+
+    before, _, after = template.partition("{answer}")
+    own_text = answer.strip() + after
+    assert own_text in decode(ids[length:-1]), "the answer's tokens hold the answer"
+    before_ids = decode(ids[:length])
+    assert "\ufffd" not in before_ids and (rationale.lead + before).startswith(before_ids)
+    # and the next token reaches into the answer
+    assert not (rationale.lead + before).startswith(decode(ids[: length + 1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "answer", "tokens"),
+    [
+        ("byte-level", "The answer is {answer}.", "9", ["Ġ9", "."]),  # the space before the answer is in its token
+        ("bytes", "The answer is {answer}.", "12", ["1", "2", "."]),
+        ("bytes", "The answer is {answer}", "日", ["æ", "Ĺ", "¥"]),  # bytes of the first character
+        ("bytes", "é: é{answer}", "é", ["Ã", "©"]),
+        ("llama-2", "The answer is {answer}.", "日", ["<0xE6>", "<0x97>", "<0xA5>", "."]),
+        ("llama-2", "\n{answer}", "日", ["<0xE6>", "<0x97>", "<0xA5>"]),  # behind another token of a byte
+        ("llama-2", "The answer is {answer}.", "9", ["▁9."]),
+        ("bytes", "{answer}.", "12", ["1", "2", "."]),
+        ("byte-level", "{answer}.", "9", ["Ġ9", "."]),
+        ("mistral", "Say: {answer}", "The answer", ["▁The", "▁answer"]),
+        ("wordpiece", "The answer is {answer}.", "12", ["12", "."]),
+        (
+            "wordpiece, lower case",
+            "the answer is {answer}.",
+            "No",
+            ["the", "answer", "is", "no", "."],
+        ),  # loses the case
+    ],
+)
+@pytest.mark.parametrize("rationale", [[], "Then add 5."])
+def test_the_answers_own_tokens(name, template, answer, tokens, rationale):
+    tokenizer = TOKENIZERS[name]
+    rationale_ids = tokenizer.encode(rationale) if rationale else []
+
+    (ids,), (length,) = encode_answers(
+        [Rationale(rationale_ids, " ", True)], [answer], AnswerTemplate(template), ContinuationDecoder(tokenizer), END
+    )
+
+    assert tokenizer.convert_ids_to_tokens(ids[length:-1]) == tokens
+
+
+def test_a_token_over_template_and_answer_is_the_answers():
+    tokenizer = TOKENIZERS["byte-level"]
+    ids = [*ids_of(tokenizer, ["Ġan", "sw", "er", "Ġ1", "2"]), END]
+    decode = ContinuationDecoder(tokenizer)
+    assert [count_template_tokens(ids, own, decode) for own in ("12", "er 12", "nswer 12")] == [3, 2, 0]
+
+
 # ---- rows ----
 
 PAD = 3  # small, so that it is an ordinary token of the rows too
@@ -163,7 +231,7 @@ def test_rows_have_no_hole_and_masks_from_lengths(rows, multiple):
 
     longest = max(len(prompt) + len(rationale) + len(answer) for prompt, rationale, answer in rows)
     width = next(width for width in range(longest, longest + 8) if width % (multiple or 1) == 0)
-    assert list(batch) == ["input_ids", "attention_mask", "rationale_mask", "answer_mask"]
+    assert list(batch) == ["input_ids", "attention_mask", "rationale_mask", "answer_mask", "reward_mask"]
     assert all(tensor.shape == (len(rows), width) and tensor.dtype == torch.long for tensor in batch.values())
     for index, (prompt, rationale, answer) in enumerate(rows):
         lengths = len(prompt), len(rationale), len(answer), width - len(prompt) - len(rationale) - len(answer)
@@ -172,9 +240,24 @@ def test_rows_have_no_hole_and_masks_from_lengths(rows, multiple):
             ("attention_mask", [1, 1, 1, 0]),
             ("rationale_mask", [0, 1, 0, 0]),
             ("answer_mask", [0, 0, 1, 0]),
+            ("reward_mask", [0, 0, 1, 0]),
         ]:
             expected = [one for one, length in zip(ones, lengths, strict=True) for _ in range(length)]
             assert batch[name][index].tolist() == expected
+
+
+def test_the_rewards_mask_leaves_out_the_template():
+    batch = pack_rows([[1, 2], [1]], [[4], []], [[5, 6, 7], [5, 7]], PAD, template_lengths=[2, 0])
+    assert batch["answer_mask"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]
+    assert batch["reward_mask"].tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]]
+
+
+def test_log_probs_of_the_engine_stand_on_the_rationales_tokens():
+    logps = [[-0.5, None], [], [-float("inf")]]
+    batch = pack_rows([[1, 2], [1], [1]], [[4, 4], [], [4]], [[5], [5], [5]], PAD, 8, sampling_logps=logps)
+    nan, inf = float("nan"), float("inf")
+    expected = torch.tensor([[0, 0, -0.5, nan, 0, 0, 0, 0], [0] * 8, [0, -inf, 0, 0, 0, 0, 0, 0]])
+    torch.testing.assert_close(batch["sampling_logps"], expected, equal_nan=True)
 
 
 @property_test

@@ -78,7 +78,8 @@ def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:
             "`num_generations_eval`."
         )
     if args.metric_for_best_model is not None:
-        names = [f"eval_{prefix}{name}" for prefix in prefixes for name in metric_names(num_generations, args.beta)]
+        known = metric_names(num_generations, args.beta, args.reward_tokens)
+        names = [f"eval_{prefix}{name}" for prefix in prefixes for name in known]
         if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in names:
             raise ValueError(
                 f"`metric_for_best_model` is {args.metric_for_best_model!r}, but evaluation logs {', '.join(names)}. Choose "

@@ -4,6 +4,7 @@
 import math
 from typing import Any
 
+from .objective import REWARD_TOKENS
 from .thinking import check_thinking_tags
 
 
@@ -34,6 +35,7 @@ _NOT_NEGATIVE_OR_NONE = {"epsilon_high": "the clipping range [1 - epsilon, 1 + e
 _FLAGS = (
     *("share_prompts", "skip_nonfinite_steps", "normalize_advantages", "mask_truncated_completions"),
     *("disable_dropout", "use_vllm", "use_transformers_continuous_batching", "shuffle_dataset"),
+    "vllm_importance_sampling_correction",
 )
 _TEXTS = ("answer_template", "answer_separator")
 
@@ -64,6 +66,18 @@ def check_fields(fields: dict[str, Any]) -> None:
     for name in _TEXTS:
         if not isinstance(fields[name], str):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be a text.")
+    if fields["reward_tokens"] not in (None, *REWARD_TOKENS):
+        raise ValueError(
+            f"`reward_tokens` is {fields['reward_tokens']!r}, but must be one of {list(REWARD_TOKENS)}, or unset to go by the "
+            "reward."
+        )
+    clip_max = fields["vllm_importance_sampling_clip_max"]
+    if not _is_finite(clip_max) or clip_max < 1:
+        raise ValueError(
+            f"`vllm_importance_sampling_clip_max` is {clip_max!r}, but must be a number of 1 or more, which is the ratio of "
+            "a sample that policy and engine agree on. To switch the correction off, set "
+            "`vllm_importance_sampling_correction=False`."
+        )
     _check_stop_strings(fields["rationale_stop_strings"])
     check_thinking_tags(fields["thinking_tags"])
     _check_clip_range(fields["reward_clip_range"])

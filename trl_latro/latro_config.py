@@ -49,11 +49,20 @@ class LaTROConfig(RLOOConfig):
             (LaTRO, their sum), `"prob"`, `"mean_prob"`, `"geometric_mean"` or `"jepo"`. Or a function defined at the
             top level of a module, `(logps, mask) -> rewards`, on tensors of shape `(B, T)`, `(B, T)` and `(B,)`,
             differentiable in `logps`.
+        reward_tokens (`str`, *optional*):
+            Tokens that `R` is a function of: `"template_and_answer"` (all that are scored, as in the paper) or `"answer"`
+            (the answer's own and what follows; the template's before them have the weight 1 in the answer term). If `None`,
+            by the reward: `"answer"` for `"prob"`, `"mean_prob"` and `"geometric_mean"`, all for the others.
         answer_coef (`float`, *optional*, defaults to `1.0`):
             Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
             released code.
         unfinished_penalty (`float`, *optional*, defaults to `2.0`):
             Subtracted from the reward of a rationale that hit the length limit.
+        vllm_importance_sampling_correction (`bool`, *optional*, defaults to `True`):
+            Whether to weigh each sample by its importance ratio where the engine gives the log-probs of the tokens that it
+            sampled, as vLLM does: that of the whole rationale under the policy, over that of the engine.
+        vllm_importance_sampling_clip_max (`float`, *optional*, defaults to `3.0`):
+            Largest importance ratio; larger ones are truncated to it.
         skip_nonfinite_steps (`bool`, *optional*, defaults to `False`):
             What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
             prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this step.
@@ -141,6 +150,14 @@ class LaTROConfig(RLOOConfig):
             "'mean_prob', 'geometric_mean' or 'jepo'. In Python also a function (logps, mask) -> rewards."
         },
     )
+    reward_tokens: str | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer' (the answer's own "
+            "and what follows; the template is then learnt by its likelihood). If not set, 'answer' for 'prob', 'mean_prob' "
+            "and 'geometric_mean', all for the others."
+        },
+    )
     answer_coef: float = field(
         default=1.0,
         metadata={
@@ -150,6 +167,16 @@ class LaTROConfig(RLOOConfig):
     )
     unfinished_penalty: float = field(
         default=2.0, metadata={"help": "Subtracted from the reward of a rationale that hit the length limit."}
+    )
+    vllm_importance_sampling_correction: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether to weigh each sample by its importance ratio, policy over engine, where the engine gives the "
+            "log-probs of the tokens that it sampled, as vLLM does."
+        },
+    )
+    vllm_importance_sampling_clip_max: float = field(
+        default=3.0, metadata={"help": "Largest importance ratio; larger ones are truncated to it."}
     )
     skip_nonfinite_steps: bool = field(
         default=False,
@@ -179,6 +206,8 @@ class LaTROConfig(RLOOConfig):
             self.hub_token = self.hub_token.strip()
         self._check_sampling()
         self._check_reward_type()
+        if self.reward_tokens is None:
+            self.reward_tokens = self.reward.tokens
         if self.skip_nonfinite_steps and self.deepspeed_plugin is not None:
             raise ValueError(
                 "`skip_nonfinite_steps` is True, but DeepSpeed takes the step as soon as it has the gradients, so none "
@@ -225,7 +254,9 @@ class LaTROConfig(RLOOConfig):
     @property
     def reward(self) -> Reward:
         """The reward of `reward_type`."""
-        return Reward(self.reward_type) if callable(self.reward_type) else REWARDS[str(self.reward_type)]
+        if callable(self.reward_type):
+            return Reward(self.reward_type, tokens="template_and_answer")
+        return REWARDS[str(self.reward_type)]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the Hub's token: what is pickled is `training_args.bin`, which is pushed with the model."""

@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import AutoProcessor, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import RLOOTrainer, is_conversational
 from trl.extras.profiling import profiling_context
@@ -30,9 +30,10 @@ from .end_of_turn import find_end_of_turn
 from .eval_samples import EvalSamples
 from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
+from .loading import load_processing_class
 from .micro_batches import form_micro_batches
 from .model_card import PAPER, name_local_models, plain_name
-from .packing import encode_answer, pack_rows, split_rows, trim_padding
+from .packing import encode_answers, pack_rows, split_rows, trim_padding
 from .prompts import find_max_positions, tokenize_prompts
 from .reference_model import copy_initial_model, prepare_reference, without_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
@@ -144,11 +145,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if args is None:
             args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
         if processing_class is None:
-            revision = (args.model_init_kwargs or {}).get("revision") if isinstance(model, str) else None
-            sides = {"truncation_side": "left", "padding_side": "left"}
-            processing_class = AutoProcessor.from_pretrained(
-                model_name, revision=revision, trust_remote_code=args.trust_remote_code, **sides
-            )
+            init_kwargs = (args.model_init_kwargs or {}) if isinstance(model, str) else {}
+            processing_class = load_processing_class(model_name, init_kwargs.get("revision"), args.trust_remote_code)
         thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
         loading = {"quantization_config": quantization_config, "peft_config": peft_config}
         settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
@@ -167,7 +165,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self.grader = grader
         # What the model can do
         self.max_positions = find_max_positions(self.model.config)  # tokens of the longest row, None without a limit
-        self._shares_prompts = args.share_prompts and self._enable_shared_prompts()
+        self._shares_prompts = args.share_prompts and shared_prompt.enable_where_possible(self._models)
         if not self.use_vllm:
             self.generation_config = make_generation_config(self.generation_kwargs, self._models[0])
         self.engine = self._make_engine()
@@ -176,6 +174,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._eval_samples = EvalSamples()  # of the evaluation under way
         self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self.add_callback(self._guard)
+        if args.reward_tokens == "answer" and self.accelerator.is_main_process:
+            logger.warning("The reward is about the answer alone; the template before it is learnt by its likelihood.")
 
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
@@ -216,15 +216,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     def _models(self) -> list[PreTrainedModel | PeftModel]:
         """The policy, and the reference model where it is a model of its own."""
         return [self.accelerator.unwrap_model(model) for model in (self.model, self.ref_model) if model is not None]
-
-    def _enable_shared_prompts(self) -> bool:
-        reason = shared_prompt.why_not_shared(self._models[0])
-        if reason is None:
-            for model in self._models:
-                shared_prompt.enable_shared_prompts(model)
-        elif self.accelerator.is_main_process:
-            logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
-        return reason is None
 
     # ---- roll out ----
 
@@ -312,8 +303,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         Roll out, truncate, pack, score, reward. Where the loss scores, the policy's part of it is left to the loss.
 
         Returns:
-            `dict[str, torch.Tensor]`: one row per sample: `input_ids`, `attention_mask`, `rationale_mask` and
-            `answer_mask` of shape `(B, L)`, `rows` of shape `(B,)`; with what `_reward` returns, or with what it takes.
+            `dict[str, torch.Tensor]`: one row per sample: what `_pack` returns of shape `(B, L)`, `rows` of shape `(B,)`;
+            with what `_reward` returns, or with what it takes.
         """
         mode, device = self._mode, self.accelerator.device
         checks.check_columns(list(inputs[0]), f"{mode}_dataset")
@@ -328,14 +319,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         texts = [one.text for one in completions]
         rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
         table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
-        self._rollouts[mode] = Rollout(gather_object(table), gather_object(grades) if mode == "eval" else [])
+        grades = gather_object(grades) if mode == "eval" else []
+        self._rollouts[mode] = Rollout(gather_object(table), grades, has_logps="sampling_logps" in batch)
         samples.check_groups(self._rollouts[mode].table, self._group_size, mode)
 
-        to_score = {
-            "finished": torch.tensor([float(one.rationale.finished) for one in completions], device=device),
-            "prompt_lengths": torch.tensor([float(len(ids)) for ids in prompt_ids], device=device),
-            "sampled_lengths": torch.tensor([float(len(one.sampled_ids)) for one in completions], device=device),
-        }  # (B,) each
+        to_score = samples.known_before_scoring(prompt_ids, completions, device)  # (B,) each
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             if self.beta != 0.0:
                 to_score["reference_logps"] = self._reference_logps(batch)  # (B, L)
@@ -353,12 +341,17 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         end_of_turn_id = self._tokenizer.eos_token_id
         if is_conversational({"prompt": prompts[0]}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
-        rationale_ids, answer_ids = [], []
-        for one, answer in zip(completions, answers, strict=True):
-            text = one.rationale.lead + self.answer_template.fill(answer)
-            rationale_ids.append(one.rationale.ids)
-            answer_ids.append(encode_answer(one.rationale.ids, text, self.truncator.decode, end_of_turn_id))
-        batch = pack_rows(prompt_ids, rationale_ids, answer_ids, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+        rationales = [one.rationale for one in completions]
+        writing = (self.answer_template, self.truncator.decode, end_of_turn_id)
+        answer_ids, template_lengths = encode_answers(rationales, answers, *writing)
+        # In evaluation nothing is corrected: its metrics are those of the samples as they were drawn
+        logps = [one.logps for one in completions if one.logps is not None] if self.model.training else []
+        batch = pack_rows(
+            *(prompt_ids, [rationale.ids for rationale in rationales], answer_ids),
+            *(self._tokenizer.pad_token_id, self.pad_to_multiple_of),
+            template_lengths=template_lengths if self.args.reward_tokens == "answer" else None,
+            sampling_logps=logps or None,
+        )
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     def _grade(self, inputs: list[dict[str, Any]], completions: list[Completion]) -> list[Grade]:
@@ -438,28 +431,14 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         `old_logps` and `advantages` of shape `(B,)`, `answer_weights` of shape `(B, L)`.
         """
         mode, reward, rollout = self._mode, self.args.reward, self._rollouts[self._mode]
-        rationale_mask, answer_mask = batch["rationale_mask"], batch["answer_mask"]
-        old_logps = (logps * rationale_mask).sum(1)  # (B,) log pi(z|x)
-        kl = torch.zeros_like(old_logps)
-        if self.beta != 0.0:
-            kl = ((logps - batch["reference_logps"]) * rationale_mask).sum(1)  # (B,) answer tokens are not in it
-        values, answer_weights = objective.values_and_weights(reward.of_row, logps, answer_mask)  # (B,), (B, L)
-        own = SampleColumns(
-            values,
-            kl,
-            objective.logprob(logps, answer_mask),  # l(z) = log pi(y|x,z)
-            batch["finished"],
-            batch["prompt_lengths"],
-            batch["sampled_lengths"],
-            rationale_mask.sum(1).float(),
-        )
+        old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
+        values, weights = objective.values_and_weights(reward.of_row, logps, batch["reward_mask"])  # (B,), (B, L)
+        own = samples.measure(logps, values, batch)
 
         # Gathered, because the rationales of a prompt can be spread over processes
         rows, columns = gather(batch["rows"]), SampleColumns(*gather(torch.stack(own, dim=1)).unbind(1))  # (N,) each
-        finite = torch.stack([columns.values, columns.kl, columns.answer_logps]).isfinite().all(0)  # (N,)
-        if not finite.all():  # the same on all processes
-            self._guard.report("A reward", rollout.prompts(rows[~finite]), mode, self.args, self.state)
-
+        for what, is_bad in columns.not_finite():  # the same on all processes
+            self._guard.report(what, rollout.prompts(rows[is_bad]), mode, self.args, self.state)
         credit = objective.assign_credit(
             columns.values,
             columns.kl,
@@ -475,10 +454,19 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._log_samples(mode, rollout)
 
         first = self.accelerator.process_index * len(old_logps)
+        of_all = (*credit, self._importance_ratios(columns))
+        _, advantages, row_weights, ratios = (column[first : first + len(old_logps)] for column in of_all)
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
-        _, advantages, row_weights = (column[first : first + len(old_logps)] * counts for column in credit)
-        answer_weights = answer_weights * row_weights[:, None]
-        return {"old_logps": old_logps, "advantages": advantages, "answer_weights": answer_weights}
+        if self.args.vllm_importance_sampling_correction:
+            counts = counts * ratios
+        weights = objective.token_weights(weights, row_weights, batch["answer_mask"] - batch["reward_mask"])
+        weights = weights * counts[:, None]
+        return {"old_logps": old_logps, "advantages": advantages * counts, "answer_weights": weights}
+
+    def _importance_ratios(self, columns: SampleColumns) -> Tensor:
+        """Policy over engine, `(N,)`; 1 where the engine gives no log-probs."""
+        of_group, clip_max = self.args.reward.of_group, self.args.vllm_importance_sampling_clip_max
+        return objective.importance_ratios(columns.sampling_log_ratios, self._group_size, of_group, clip_max)
 
     # ---- loss ----
 
@@ -528,7 +516,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         rows: Any = dataloader.dataset
         self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if has_length(rows) else None)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        metrics = self._eval_samples.metrics(self.num_generations_eval, self.beta, self.args.answer_coef)
+        settings = (self.num_generations_eval, self.beta, self.args.answer_coef, self.args.reward_tokens)
+        metrics = self._eval_samples.metrics(*settings)
         metrics["num_tokens"] = self.state.num_input_tokens_seen
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
@@ -573,8 +562,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if mode == "train":
             self.state.num_input_tokens_seen += int((columns.prompt_lengths + columns.sampled_lengths).long().sum())
             self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-            metrics = samples.reward_metrics(columns, credit, self._group_size, self.beta)
-            for name, value in (samples.length_metrics(columns) | metrics).items():
+            settings = (self._group_size, self.beta, self.args.reward_tokens)
+            metrics = samples.length_metrics(columns) | samples.reward_metrics(columns, credit, *settings)
+            if rollout.has_logps:
+                metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
+            for name, value in metrics.items():
                 self._metrics[mode][name].append(value)
 
         # The parent prints the table and sends it to the trackers

@@ -21,7 +21,14 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.integrations import deepspeed as transformers_deepspeed
 from transformers.quantizers import AutoHfQuantizer
 from transformers.utils import logging as transformers_logging
@@ -129,6 +136,12 @@ def load_tokenizer(name: str, revision: str | None, trust_remote_code: bool, **k
     """The model's tokenizer; raises `ValueError` where there is none."""
     with reading_model(name, "the tokenizer"):
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **kwargs)
+
+
+def load_processing_class(name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """What belongs to a model: its tokenizer, or a processor of several modalities (which training refuses)."""
+    sides = {"truncation_side": "left", "padding_side": "left"}
+    return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **sides)
 
 
 def load_config(

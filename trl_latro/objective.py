@@ -11,6 +11,8 @@ differentiable function of the answer's per-token log-probs. Then (LaTRO, https:
 with `w_t = dR / dlogp_t`. So one definition of `R` fixes the reward of the rationale and the weights of the answer's
 tokens. To add a reward, write one function here and name it in `REWARDS`. A reward that the K rationales of a prompt have
 together is a function of their values, with its derivative as the weights of the rows.
+
+`R` may be about the answer's own tokens alone. The template's tokens before them then have the weight 1.
 """
 
 import math
@@ -21,8 +23,11 @@ import torch
 from torch import Tensor
 
 
+REWARD_TOKENS = ("template_and_answer", "answer")
+"""Tokens that a reward can be about: all that is scored (the paper's), or the answer's own and what follows."""
+
 RowReward = Callable[[Tensor, Tensor], Tensor]
-"""`(logps, mask) -> values`: log-probs `(B, T)`, the answer's mask `(B, T)`, values `(B,)`."""
+"""`(logps, mask) -> values`: log-probs `(B, T)`, mask of the reward's tokens `(B, T)`, values `(B,)`."""
 
 GroupReward = Callable[[Tensor], Tensor]
 """`values -> bounds`: values of the K rationales of each prompt `(G, K)`, one number for each prompt `(G,)`."""
@@ -63,6 +68,9 @@ class Reward(NamedTuple):
     Args:
         of_row (`Callable`):
             `(logps, mask) -> values`: what the answer's log-probs `(B, T)` say of each rationale, `(B,)`.
+        tokens (`str`):
+            Which tokens it is about by default, one of `REWARD_TOKENS`. A probability is about the answer: a model that
+            does not know the template gives text and answer a probability of 0 in practice.
         of_group (`Callable`, *optional*):
             `values -> bounds`: from the values `(G, K)` of each prompt's rationales to one number that they are rewarded
             for together, `(G,)`; differentiable, symmetric, and defined for any K. If `None`, each is rewarded for its
@@ -70,21 +78,22 @@ class Reward(NamedTuple):
     """
 
     of_row: RowReward
+    tokens: str
     of_group: GroupReward | None = None
 
 
 REWARDS: dict[str, Reward] = {
-    "logprob": Reward(logprob),
-    "prob": Reward(prob),
-    "mean_prob": Reward(mean_prob),
-    "geometric_mean": Reward(geometric_mean),
-    "jepo": Reward(logprob, of_group=log_mean_prob),
+    "logprob": Reward(logprob, tokens="template_and_answer"),
+    "prob": Reward(prob, tokens="answer"),
+    "mean_prob": Reward(mean_prob, tokens="answer"),
+    "geometric_mean": Reward(geometric_mean, tokens="answer"),
+    "jepo": Reward(logprob, tokens="template_and_answer", of_group=log_mean_prob),
 }
 
 
 def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Value `R` of each row, and the weights `w_t = dR / dlogp_t` of its answer tokens.
+    Value `R` of each row, and the weights `w_t = dR / dlogp_t` of the tokens that it is about.
 
     Args:
         of_row (`Callable`):
@@ -92,7 +101,7 @@ def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[
         logps (`torch.Tensor` of shape `(B, T)`):
             Per-token log-probs. What stands outside `mask` is not looked at.
         mask (`torch.Tensor` of shape `(B, T)`):
-            1 on the answer's tokens.
+            1 on the tokens that the reward is about.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: values of shape `(B,)` and weights of shape `(B, T)`, both detached.
@@ -248,6 +257,47 @@ def assign_credit(
     return Credit(rewards, advantages, row_weights)
 
 
+def importance_ratios(
+    log_ratios: Tensor, num_generations: int, of_group: GroupReward | None, clip_max: float
+) -> Tensor:
+    """
+    Truncated importance ratios `rho_k = min(pi(z_k|x) / mu(z_k|x), clip_max)`, where `mu` is the distribution that the
+    engine has sampled from: `E_mu[rho * f] = E_pi[f]` where nothing is truncated.
+
+    A reward that the rationales of a prompt have together is a function of all of them, and so is its ratio, the product
+    of theirs. (With each row's own ratio the mean gradient of `jepo` is further from the exact one than without any.)
+
+    Args:
+        log_ratios (`torch.Tensor` of shape `(N,)`):
+            `sum_t log pi(z_t) - log mu(z_t)`, the `num_generations` rows of a prompt adjacent. Where one is not finite,
+            the ratio is NaN, and with it the gradient.
+        num_generations (`int`):
+            Rationales per prompt, K.
+        of_group (`Callable`, *optional*):
+            Reward that the rationales of a prompt have together, see [`Reward`].
+        clip_max (`float`):
+            Largest ratio.
+    """
+    if of_group is not None:
+        log_ratios = log_ratios.view(-1, num_generations).sum(1).repeat_interleave(num_generations)
+    return log_ratios.exp().clamp(max=clip_max).where(log_ratios.isfinite(), math.nan)  # (N,)
+
+
+def token_weights(weights: Tensor, row_weights: Tensor, template_mask: Tensor) -> Tensor:
+    """
+    Weights of the answer term, `(B, T)`: those of the reward's own tokens, times their row's, and 1 on the template's.
+
+    Args:
+        weights (`torch.Tensor` of shape `(B, T)`):
+            `w_t = dR / dlogp_t`, 0 elsewhere.
+        row_weights (`torch.Tensor` of shape `(B,)`):
+            Weights of the rows, see [`Credit`].
+        template_mask (`torch.Tensor` of shape `(B, T)`):
+            1 on the scored tokens that the reward is not about: their likelihood alone is raised.
+    """
+    return weights * row_weights[:, None] + template_mask
+
+
 def rationale_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
     """
     Clipped surrogate of the REINFORCE term, whose on-policy gradient is `-A_k * grad log pi(z_k|x)` (paper, Eq. 4).
@@ -256,7 +306,7 @@ def rationale_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -
         ratio (`torch.Tensor` of shape `(B,)`):
             `pi(z|x)` over that at the time of sampling. On-policy it is 1, its gradient is that of `log pi(z|x)`.
         advantages (`torch.Tensor` of shape `(B,)`):
-            Advantages, detached.
+            Advantages, detached, times the rows' importance ratios.
         low (`float`), high (`float`):
             The ratio is clipped to `[1 - low, 1 + high]`, as in RLOO.
     """

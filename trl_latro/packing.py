@@ -7,13 +7,15 @@ every model numbers their positions right. Masks are made from lengths, never fr
 be an EOS token, and then stands in the row as a token too.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .truncation import ContinuationDecoder
+from .answer_template import AnswerTemplate
+from .truncation import ContinuationDecoder, Rationale
 
 
 # Texts put before an answer to encode it as a continuation. A line break merges with no word; but some tokenizers drop
@@ -66,12 +68,69 @@ def _continuations(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[li
             yield ids[len(anchor_ids) :]
 
 
+def count_template_tokens(answer_ids: list[int], own_text: str, decode: ContinuationDecoder) -> int:
+    """
+    Tokens before the answer itself: the template's, and those of the lead. A token that covers both is the answer's, and so are all tokens of
+    the answer's first character.
+
+    Args:
+        answer_ids (`list[int]`):
+            Tokens of [`encode_answer`], which end with the end of the turn.
+        own_text (`str`):
+            The answer itself and what follows.
+        decode ([`~trl_latro.truncation.ContinuationDecoder`]):
+            Text of the model's tokens.
+
+    Returns:
+        `int`: the largest `i` for which `answer_ids[i:]` still hold all of `own_text`. 0 where the tokenizer loses some
+        of it: then no token is known to be the template's alone.
+    """
+    text_ids = answer_ids[:-1]
+    return next((i for i in range(len(text_ids), 0, -1) if decode(text_ids[i:]).endswith(own_text)), 0)
+
+
+def encode_answers(
+    rationales: list[Rationale],
+    answers: list[str],
+    template: AnswerTemplate,
+    decode: ContinuationDecoder,
+    end_of_turn_id: int,
+) -> tuple[list[list[int]], list[int]]:
+    """
+    Tokens of the reference answers after their rationales, in the template.
+
+    Args:
+        rationales (`list[Rationale]`):
+            Truncated rationales.
+        answers (`list[str]`):
+            Reference answers.
+        template ([`~trl_latro.answer_template.AnswerTemplate`]):
+            How they are written.
+        decode ([`~trl_latro.truncation.ContinuationDecoder`]):
+            Text of the model's tokens.
+        end_of_turn_id (`int`):
+            Last token of each.
+
+    Returns:
+        `tuple[list[list[int]], list[int]]`: the tokens, and how many of them come before the answer itself.
+    """
+    answer_ids, template_lengths = [], []
+    for rationale, answer in zip(rationales, answers, strict=True):
+        text = template.fill(answer)
+        answer_ids.append(encode_answer(rationale.ids, rationale.lead + text, decode, end_of_turn_id))
+        start, _ = template.span(answer)
+        template_lengths.append(count_template_tokens(answer_ids[-1], text[start:], decode))
+    return answer_ids, template_lengths
+
+
 def pack_rows(
     prompt_ids: list[list[int]],
     rationale_ids: list[list[int]],
     answer_ids: list[list[int]],
     pad_token_id: int,
     pad_to_multiple_of: int | None = None,
+    template_lengths: list[int] | None = None,
+    sampling_logps: Sequence[Sequence[float | None]] | None = None,
 ) -> dict[str, Tensor]:
     """
     Pack prompts, rationales and answers into rows, padded once on the right.
@@ -87,32 +146,45 @@ def pack_rows(
             Padding token.
         pad_to_multiple_of (`int`, *optional*):
             Round the width up to a multiple of this.
+        template_lengths (`list[int]`, *optional*):
+            First tokens of each row's answer that its reward is not about. If `None`, it is about all of them.
+        sampling_logps (`Sequence[Sequence[float | None]]`, *optional*):
+            The engine's log-probs of each row's rationale; TRL has `None` for a NaN of vLLM's.
 
     Returns:
-        `dict[str, Tensor]`: `input_ids`, `attention_mask`, `rationale_mask` and `answer_mask`, long, `(B, L)`. The
-        masks are 1 on the columns of all tokens, of the rationale's and of the answer's.
+        `dict[str, Tensor]`: `input_ids`, `attention_mask`, `rationale_mask`, `answer_mask` and `reward_mask`, long,
+        `(B, L)`. The masks are 1 on the columns of all tokens, of the rationale's, of the answer's, and of those of the
+        answer's that the reward is about. With `sampling_logps` these too, float, 0 on other columns.
     """
-    rows = list(zip(prompt_ids, rationale_ids, answer_ids, strict=True))
-    width = _round_up(
-        max(len(prompt) + len(rationale) + len(answer) for prompt, rationale, answer in rows), pad_to_multiple_of
-    )
+    rows = list(zip(prompt_ids, rationale_ids, answer_ids, template_lengths or [0] * len(prompt_ids), strict=True))
+    longest = max(len(prompt) + len(rationale) + len(answer) for prompt, rationale, answer, _ in rows)
+    width = _round_up(longest, pad_to_multiple_of)
     input_ids = torch.full((len(rows), width), pad_token_id)  # (B, L)
     attention_mask = torch.zeros_like(input_ids)
     rationale_mask = torch.zeros_like(input_ids)
     answer_mask = torch.zeros_like(input_ids)
-    for index, (prompt, rationale, answer) in enumerate(rows):
+    reward_mask = torch.zeros_like(input_ids)
+    for index, (prompt, rationale, answer, template_length) in enumerate(rows):
         answer_start = len(prompt) + len(rationale)
         end = answer_start + len(answer)
         input_ids[index, :end] = torch.tensor([*prompt, *rationale, *answer])
         attention_mask[index, :end] = 1
         rationale_mask[index, len(prompt) : answer_start] = 1
         answer_mask[index, answer_start:end] = 1
-    return {
+        reward_mask[index, answer_start + template_length : end] = 1
+    batch = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "rationale_mask": rationale_mask,
         "answer_mask": answer_mask,
+        "reward_mask": reward_mask,
     }
+    if sampling_logps is not None:
+        flat = [math.nan if logp is None else logp for logps in sampling_logps for logp in logps]
+        batch["sampling_logps"] = torch.zeros(input_ids.shape).masked_scatter(
+            rationale_mask.bool(), torch.tensor(flat)
+        )
+    return batch
 
 
 def trim_padding(batch: dict[str, Tensor], pad_to_multiple_of: int | None = None) -> dict[str, Tensor]:

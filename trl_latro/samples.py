@@ -10,7 +10,8 @@ from torch import Tensor
 from trl import is_conversational
 
 from .grading import Grade, majority_accuracy
-from .objective import Credit, group_correlation
+from .objective import Credit, group_correlation, logprob
+from .rollout.engine import Completion
 
 
 class SampleColumns(NamedTuple):
@@ -18,11 +19,26 @@ class SampleColumns(NamedTuple):
 
     values: Tensor  # R, what the answer's log-probs say of the rationale
     kl: Tensor
-    answer_logps: Tensor
+    answer_logps: Tensor  # of the template too
+    reward_logps: Tensor  # of the tokens that the reward is about
     finished: Tensor
     prompt_lengths: Tensor
     sampled_lengths: Tensor
     rationale_lengths: Tensor
+    # Policy less engine, over the rationale's tokens; 0 where the engine gives no log-probs
+    sampling_log_ratios: Tensor
+    sampling_differences: Tensor  # sum of the absolute ones
+    largest_sampling_differences: Tensor
+
+    def not_finite(self) -> list[tuple[str, Tensor]]:
+        """What is NaN or infinite, and in which samples, `(N,)` of booleans."""
+        quantities = {
+            "A reward": torch.stack([self.values, self.kl, self.answer_logps]),
+            # From logits that were not finite: the engine has sampled from something else than the policy
+            "A log-prob of a sampled token, as the engine gives it,": self.sampling_log_ratios[None],
+        }
+        found = [(what, ~tensors.isfinite().all(0)) for what, tensors in quantities.items()]
+        return [(what, rows) for what, rows in found if rows.any()]
 
 
 class ScoredSamples(NamedTuple):
@@ -70,12 +86,15 @@ class Rollout:
             A row of the completions table for each sample, as far as it is known before scoring: `"prompt"` at least.
         grades (`list[Grade]`, *optional*):
             Verdicts on the completions' own answers, in evaluation.
+        has_logps (`bool`, *optional*, defaults to `False`):
+            Whether the engine has given the log-probs of the tokens that it sampled.
         parts (`list[ScoredSamples]`, *optional*):
             Parts that are scored.
     """
 
     table: list[dict[str, Any]]
     grades: list[Grade] = field(default_factory=list)
+    has_logps: bool = False
     parts: list[ScoredSamples] = field(default_factory=list)
 
     def scored(self) -> ScoredSamples | None:
@@ -94,6 +113,48 @@ class Rollout:
     def prompts(self, rows: Tensor) -> list[str]:
         """Prompts of samples by their positions, as text."""
         return [str(self.table[row]["prompt"]) for row in rows.tolist()]
+
+
+def known_before_scoring(
+    prompt_ids: list[list[int]], completions: list[Completion], device: torch.device
+) -> dict[str, Tensor]:
+    """Whether rationales are finished, tokens of the prompts, and sampled tokens, `(B,)` each."""
+    return {
+        "finished": torch.tensor([float(one.rationale.finished) for one in completions], device=device),
+        "prompt_lengths": torch.tensor([float(len(ids)) for ids in prompt_ids], device=device),
+        "sampled_lengths": torch.tensor([float(len(one.sampled_ids)) for one in completions], device=device),
+    }
+
+
+def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleColumns:
+    """
+    Quantities of samples.
+
+    Args:
+        logps (`torch.Tensor` of shape `(B, L)`):
+            Log-probs of rationales and answers under the policy.
+        values (`torch.Tensor` of shape `(B,)`):
+            `R` of each row.
+        batch (`dict[str, torch.Tensor]`):
+            Rows of [`~trl_latro.packing.pack_rows`] with [`known_before_scoring`], and `reference_logps` `(B, L)` where
+            there is a KL.
+    """
+    mask = batch["rationale_mask"]
+    kl = (logps - batch.get("reference_logps", logps)) * mask  # (B, L) answer tokens are not in it
+    differences = (logps - batch.get("sampling_logps", logps)) * mask  # (B, L)
+    return SampleColumns(
+        values,
+        kl.sum(1),
+        logprob(logps, batch["answer_mask"]),  # l(z) = log pi(y|x,z)
+        logprob(logps, batch["reward_mask"]),
+        batch["finished"],
+        batch["prompt_lengths"],
+        batch["sampled_lengths"],
+        mask.sum(1).float(),
+        differences.sum(1),
+        differences.abs().sum(1),
+        differences.abs().amax(1),
+    )
 
 
 def completion_rows(
@@ -167,7 +228,9 @@ def length_metrics(columns: SampleColumns) -> dict[str, float]:
     }
 
 
-def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int, beta: float) -> dict[str, float]:
+def reward_metrics(
+    columns: SampleColumns, credit: Credit, num_generations: int, beta: float, reward_tokens: str | None
+) -> dict[str, float]:
     """
     Metrics of the rewards.
 
@@ -180,6 +243,8 @@ def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int,
             Rationales per prompt, K.
         beta (`float`):
             Coefficient of the KL.
+        reward_tokens (`str`, *optional*):
+            Tokens that the reward is about, one of `REWARD_TOKENS`.
     """
     rewards, kl, answer_logps, lengths = credit.rewards, columns.kl, columns.answer_logps, columns.rationale_lengths
     group_std = (rewards - beta * kl).view(-1, num_generations).std(1, correction=0)  # (N / K,)
@@ -188,9 +253,11 @@ def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int,
         "reward_std": rewards.std() if len(rewards) > 1 else torch.zeros(()),
         "frac_reward_zero_std": (group_std < 1e-8).float().mean(),
         "latro/answer_logp": answer_logps.mean(),
-        "latro/answer_prob": answer_logps.exp().mean(),
+        "latro/answer_prob": columns.reward_logps.exp().mean(),
         "latro/finished_ratio": columns.finished.mean(),
     }
+    if reward_tokens == "answer":
+        metrics["latro/template_logp"] = (answer_logps - columns.reward_logps).mean()
     if beta != 0.0:
         metrics["kl"] = kl.sum() / lengths.sum().clamp(min=1.0)  # per token, as in RLOO
     # Within a prompt the advantage is the reward r_k, shifted and scaled
@@ -198,6 +265,18 @@ def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int,
     if not correlation.isnan():  # every prompt's rationales may be of one length
         metrics["latro/length_reward_corr"] = correlation
     return {name: value.item() for name, value in metrics.items()}
+
+
+def sampling_metrics(columns: SampleColumns, ratios: Tensor) -> dict[str, float]:
+    """How far the policy is from the engine, by GRPO's names: per token, and the importance ratios `(N,)`."""
+    num_tokens = columns.rationale_lengths.sum().clamp(min=1.0)
+    return {
+        "latro/sampling_logp_difference/mean": (columns.sampling_differences.sum() / num_tokens).item(),
+        "latro/sampling_logp_difference/max": columns.largest_sampling_differences.max().item(),
+        "latro/importance_sampling_ratio/min": ratios.min().item(),
+        "latro/importance_sampling_ratio/mean": ratios.mean().item(),
+        "latro/importance_sampling_ratio/max": ratios.max().item(),
+    }
 
 
 def accuracy_metrics(grades: list[Grade], num_generations: int) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ them has another token to predict from it.
 All layers but attention work on single tokens. Attention is transformers' `sdpa`, on prompts and on segments.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +23,11 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from .durability.processes import is_main_process
 from .known_models import why_unknown
 
+
+logger = logging.getLogger(__name__)
 
 _ATTENTION = "latro_shared_prompt"
 
@@ -263,6 +267,17 @@ def _without_adapter(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 def enable_shared_prompts(model: PreTrainedModel | PeftModel) -> None:
     """Let a known model take the sequences of [`share_prompts`] too."""
     _without_adapter(model).set_attn_implementation(_ATTENTION)
+
+
+def enable_where_possible(models: list[PreTrainedModel | PeftModel]) -> bool:
+    """Let the policy, and the reference model behind it, share prompts. Where they cannot, the log says why."""
+    reason = why_not_shared(models[0])
+    if reason is None:
+        for model in models:
+            enable_shared_prompts(model)
+    elif is_main_process():
+        logger.warning("The samples of a prompt do not share it, each is computed with its own: %s.", reason)
+    return reason is None
 
 
 def check_attention(model: PreTrainedModel | PeftModel) -> None:

@@ -86,6 +86,7 @@ def train(
             beta=BETA,
             max_completion_length=task.max_completion_length,
             reward_type=method,
+            reward_tokens="template_and_answer",  # the base models know the template
             answer_template=ANSWER_TEMPLATE.text,
             seed=seed,
             **COMMON,
