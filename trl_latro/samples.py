@@ -139,18 +139,21 @@ def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleCo
             Rows of [`~trl_latro.packing.pack_rows`] with [`known_before_scoring`], and `reference_logps` `(B, L)` where
             there is a KL.
     """
-    mask = batch["rationale_mask"]
-    kl = (logps - batch.get("reference_logps", logps)) * mask  # (B, L) answer tokens are not in it
-    differences = (logps - batch.get("sampling_logps", logps)) * mask  # (B, L)
+
+    def less(name: str) -> Tensor:
+        """The policy's log-probs less others of the batch, on rationales `(B, L)`."""
+        return (logps - batch[name]) * batch["rationale_mask"] if name in batch else torch.zeros_like(logps)
+
+    differences = less("sampling_logps")  # (B, L)
     return SampleColumns(
         values,
-        kl.sum(1),
+        less("reference_logps").sum(1),
         logprob(logps, batch["answer_mask"]),  # l(z) = log pi(y|x,z)
         logprob(logps, batch["reward_mask"]),
         batch["finished"],
         batch["prompt_lengths"],
         batch["sampled_lengths"],
-        mask.sum(1).float(),
+        batch["rationale_mask"].sum(1).float(),
         differences.sum(1),
         differences.abs().sum(1),
         differences.abs().amax(1),
