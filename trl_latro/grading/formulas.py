@@ -13,7 +13,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 from .writing import clean
 
 
-TIME_LIMIT = 5  # seconds; longer than any formula of the datasets takes, shorter than anybody waits
+TIME_LIMIT = 5.0  # seconds; longer than any formula of the datasets takes, shorter than anybody waits
 _LONGEST = 1000  # characters
 
 
@@ -79,10 +79,12 @@ def _within_time_limit(compare: Callable[[], bool]) -> bool:
     thread, lock, done = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
 
     def interrupt() -> None:
-        while not done.wait(TIME_LIMIT):
+        pause = TIME_LIMIT
+        while not done.wait(pause):
             with lock:
                 if not done.is_set():
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TimeIsUp))
+            pause = TIME_LIMIT / 5  # and again, if it was lost
 
     try:
         threading.Thread(target=interrupt, daemon=True).start()
