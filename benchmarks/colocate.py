@@ -35,7 +35,7 @@ class SampledSteps:
         if engine == "vllm":
             case.tokenizer.save_pretrained(case.folder)
             arguments["model"].save_pretrained(case.folder)
-            arguments["model"].config._name_or_path = str(case.folder)  # where TRL has vLLM read it
+            arguments["model"].name_or_path = str(case.folder)  # where TRL has vLLM read it
         args = LaTROConfig(answer_template=ANSWER_TEMPLATE, **trainers.settings(case), **ENGINES[engine])
         self.trainer = LaTROTrainer(args=args, **arguments)
         trainers.watch(self.trainer, meter)

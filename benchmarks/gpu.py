@@ -90,19 +90,22 @@ def make_items(args: argparse.Namespace) -> list[Item]:
     """By value. The limits are some times what is expected: the whole time is what bounds the list."""
     on_gpu = args.device == "cuda"
     llama, qwen = (LLAMA, QWEN) if on_gpu else (TINY_LORA, TINY)
+    patience = 1 if on_gpu else 10  # the limits are a GPU's
     no_vllm = None if is_vllm_available() else "vLLM is not installed (pip install 'trl_latro[vllm]')"
 
     def mode(shape_and_mode: str, seconds: float, missing: str | None = None) -> Item:
         options = ["--shape", *shape_and_mode.split(), "--device", args.device, *([] if on_gpu else BRIEF.split())]
         parser = run.make_parser()
         result = args.output / f"{run.name_of(parser.parse_args(options), parser)}.json"
-        return Item(result, [str(HERE / "run.py"), *options, "--output", str(args.output)], seconds, missing)
+        return Item(
+            result, [str(HERE / "run.py"), *options, "--output", str(args.output)], patience * seconds, missing
+        )
 
     return [
         mode(f"{llama} --mode training", 240),
         mode(f"{llama} --mode rollout", 300),
         mode(f"{qwen} --mode training", 120),
-        gsm8k(args, 420),
+        gsm8k(args, patience * 420),
         mode(f"{llama} --mode colocate --rationale-tokens 256", 300, no_vllm),
         mode(f"{llama} --mode memory", 150),
         mode(f"{qwen} --mode memory", 120),

@@ -113,7 +113,9 @@ def test_the_whole_list_on_a_cpu_stops_continues_and_writes_its_tables(tmp_path:
     written = first.stat().st_mtime_ns
     assert finished(results) == [first]
 
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=1500).stdout
+    second_call = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500)
+    said = second_call.stdout
+    assert second_call.returncode == 0, said
     assert f"{first.stem}: there already, {first}\n" in said
     assert first.stat().st_mtime_ns == written
     modes = {json.loads(path.read_text())["mode"] for path in finished(results)}
