@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study benchmark test test-slow backends lint format typecheck clean
+.PHONY: quickstart study benchmark gpu test test-slow backends lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -28,6 +28,10 @@ benchmark: .venv/.quickstart-installed
 	.venv/bin/python benchmarks/run.py --shape tiny --mode profile --device cpu
 	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --steps 1 --generations 8 --micro-batch 8
 	.venv/bin/python benchmarks/report.py
+
+# What a GPU can say, in 25 minutes, and docs/speed.md; stopped, it continues. Options: make gpu GPU="--minutes 60"
+gpu: .venv/.quickstart-installed
+	.venv/bin/python benchmarks/gpu.py $(GPU)
 
 test: .venv/.test-installed
 	.venv/bin/python -m pytest -q

@@ -1,11 +1,14 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""What a result says about where it was measured."""
+"""What a result says about where it was measured, and its file."""
 
+import json
 import os
 import platform
+import re
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -27,6 +30,20 @@ def describe(device: torch.device) -> dict[str, dict[str, str | int]]:
         machine["cuda"] = str(torch.version.cuda)
     versions = {"python": platform.python_version()} | {package: version(package) for package in PACKAGES}
     return {"machine": machine, "versions": versions}
+
+
+def name_of_device(device: str) -> str:
+    """For names of files: `cpu`, or the name of the GPU."""
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    return re.sub(r"\W+", "-", name.lower())
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Whole or not at all: a result that is there is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def processor() -> str:

@@ -17,6 +17,7 @@ import torch
 from torch.autograd import DeviceType
 from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flops
 
+from colocate import ENGINES, SampledSteps
 from contenders import CONTENDERS
 from contenders.trainers import Borders
 from machine import quiet
@@ -207,6 +208,36 @@ def rollout(settings: Settings) -> dict[str, Any]:
     return {"samples": samples, "contenders": results, "out_of_memory": without_result(settings, results)}
 
 
+def colocate(settings: Settings) -> dict[str, Any]:
+    """Seconds of whole training steps, sampled by transformers and by vLLM on the same GPU."""
+    settings = replace(settings, lengths=settings.lengths.all_the_same())
+    steps = {engine: measured for engine in ENGINES if (measured := engine_steps(engine, settings))}
+    results = {}
+    for engine, of_engine in steps.items():
+        medians = {phase: median(step["seconds"][phase] for step in of_engine) for phase in of_engine[0]["seconds"]}
+        medians["decoded_per_second"] = median(step["decoded"] / step["seconds"]["rollout"] for step in of_engine)
+        results[engine] = {"steps": of_engine, "median": medians}
+    samples = settings.prompts * settings.num_generations
+    out_of_memory = [engine for engine in ENGINES if engine not in steps]
+    return {"samples": samples, "engines": results, "out_of_memory": out_of_memory}
+
+
+def engine_steps(engine: str, settings: Settings) -> list[dict[str, Any]]:
+    """Seconds and sampled tokens of `settings.steps` training steps, after one that is not counted."""
+    meter, decoded = Meter(settings.device), []
+
+    def work() -> None:
+        with make_case(settings) as case:
+            sampled = SampledSteps(engine, case, meter)
+            sampled.run(1 + settings.steps)
+        decoded.extend(sampled.decoded)
+
+    if not fits(work):
+        return []
+    pairs = zip(meter.steps[1:], decoded[1:], strict=True)
+    return [{"seconds": step["seconds"], "decoded": tokens} for step, tokens in pairs]
+
+
 def profile(settings: Settings) -> dict[str, Any]:
     """Where the time of one of our steps goes: the operations that take most of it."""
     with make_case(settings) as case:
@@ -234,4 +265,11 @@ def profile(settings: Settings) -> dict[str, Any]:
     }
 
 
-MODES = {"training": training, "scaling": scaling, "rollout": rollout, "memory": memory, "profile": profile}
+MODES = {
+    "training": training,
+    "scaling": scaling,
+    "rollout": rollout,
+    "colocate": colocate,
+    "memory": memory,
+    "profile": profile,
+}

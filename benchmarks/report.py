@@ -5,6 +5,7 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -72,12 +73,14 @@ def tables(of_mode: dict[str, list[Result]]) -> str:
         "memory": ("Peak memory", memory_table),
         "scaling": ("Growth with samples and lengths", scaling_table),
         "rollout": ("Rollout", rollout_table),
+        "colocate": ("Sampled by vLLM on the same GPU", colocate_table),
         "profile": ("Where the time of `LaTROTrainer` goes", profile_table),
+        "gsm8k": ("A short training on GSM8K", gsm8k_table),
     }
     for mode, (title, make_table) in sections.items():
         for index, result in enumerate(of_mode.get(mode, [])):
             parts += [f"### {title}"] if index == 0 else []
-            parts += [describe(result), make_table(result)]
+            parts += [(describe_training if mode == "gsm8k" else describe)(result), make_table(result)]
     devices = {result["device"] for results in of_mode.values() for result in results}
     if "cuda" not in devices:
         parts.append("Not run on a GPU.")
@@ -85,19 +88,35 @@ def tables(of_mode: dict[str, list[Result]]) -> str:
 
 
 def describe(result: Result) -> str:
-    settings, machine, versions = result["settings"], result["machine"], result["versions"]
+    settings = result["settings"]
     lengths = ", ".join(
         f"{what} {'of ' + str(n) + ' tokens' if (n := settings[key]) else 'as long as in GSM8K'}"
         for what, key in (("prompts", "prompt_tokens"), ("rationales", "rationale_tokens"))
     )
-    where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
     return (
         f"**{result['shape']}** (body {settings['body_to_head']:.1f} times the LM head, {settings['dtype']}"
         f"{', LoRA' if settings['lora'] else ''}"
         f"{', gradient checkpointing' if settings['gradient_checkpointing'] else ''}), "
         f"prompts x samples per step: {settings['prompts']} x {settings['generations']}, "
-        f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}. {where}; "
-        f"torch {versions['torch']}, transformers {versions['transformers']}, trl {versions['trl']}; {result['date']}."
+        f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}. {where_and_when(result)}"
+    )
+
+
+def describe_training(result: Result) -> str:
+    settings = result["settings"]
+    return (
+        f"**{result['shape']}**, all weights, {settings['steps']} steps of {settings['prompts']} x {settings['generations']} "
+        f"samples, at most {settings['rationale_tokens']} tokens of a rationale, learning rate {settings['learning_rate']:g}; "
+        f"the first {settings['questions']} test questions, shares from 0 to 1. {where_and_when(result)}"
+    )
+
+
+def where_and_when(result: Result) -> str:
+    machine, versions = result["machine"], result["versions"]
+    where = machine.get("gpu") or f"{machine['processor']}, {machine['threads']} threads"
+    return (
+        f"{where}; torch {versions['torch']}, transformers {versions['transformers']}, trl {versions['trl']}; "
+        f"{result['date']}."
     )
 
 
@@ -222,6 +241,41 @@ def rollout_table(result: Result) -> str:
     return table(head, rows + out_of_memory_rows(result, len(head)))
 
 
+def colocate_table(result: Result) -> str:
+    rows = []
+    for name, engine in result["engines"].items():
+        medians = engine["median"]
+        rows.append(
+            [
+                name,
+                f"{medians['rollout']:.2f}",
+                f"{medians['sync']:.2f}" if "sync" in medians else "-",
+                f"{medians['scoring'] + medians['training']:.2f}",
+                f"{medians['decoded_per_second']:,.0f}",
+            ]
+        )
+    rows += [[name, OUT_OF_MEMORY, "-", "-", "-"] for name in result["out_of_memory"]]
+    head = [
+        "Medians per step",
+        "Rollout, s",
+        "Weights to vLLM, s",
+        "Scoring and training, s",
+        "Decoded / s in rollout",
+    ]
+    return table(head, rows)
+
+
+def gsm8k_table(result: Result) -> str:
+    rows = []
+    for name, metric in result["differences"].items():
+        value, low, high = (metric["change"][key] for key in ("value", "low", "high"))
+        numbers = [f"{metric['before']:.3f}", f"{metric['after']:.3f}", f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]"]
+        rows.append([name.replace("_", " "), *numbers])
+    seconds = median(entry["step_time"] for entry in result["log"])
+    head = ["", "Before", "After", "Change", "95 % interval"]
+    return table(head, rows) + f"\n\nA step took {seconds:.1f} s (median), sampling included."
+
+
 def profile_table(result: Result) -> str:
     rows = (
         [f"`{operation['name'][:80]}`", f"{operation['seconds']:.3f}", f"{100 * operation['share']:.1f} %"]
@@ -241,7 +295,10 @@ def draw(of_mode: dict[str, list[Result]], path: Path) -> None:
     ]
     if not panels:
         return
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), layout="constrained", squeeze=False)
+    widths = [max(4.6, 1.5 * len(results)) for _, results in panels]
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(sum(widths), 3.6), width_ratios=widths, layout="constrained", squeeze=False
+    )
     for axis, (draw_panel, results) in zip(axes[0], panels, strict=True):
         draw_panel(axis, results)
         axis.spines[["top", "right"]].set_visible(False)
@@ -264,7 +321,7 @@ def draw_bars(axis: Axes, results: list[Result], value: Any) -> None:
 
 def label(result: Result) -> str:
     settings = result["settings"]
-    parts = [result["shape"], "GPU" if result["device"] == "cuda" else "CPU"]
+    parts = [result["shape"] + (", LoRA" if settings["lora"] else ""), "GPU" if result["device"] == "cuda" else "CPU"]
     parts += [f"{settings['micro_batch']} per forward"] if settings["micro_batch"] < settings["generations"] else []
     parts += [f"prompts of {settings['prompt_tokens']}"] if settings["prompt_tokens"] else []
     parts += [f"rationales of {settings['rationale_tokens']}"] if settings["rationale_tokens"] else []

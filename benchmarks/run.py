@@ -7,9 +7,7 @@ Measure one mode and write its result file:
 """
 
 import argparse
-import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 import torch  # noqa: E402
+from trl.import_utils import is_vllm_available  # noqa: E402
 
 from contenders import CONTENDERS  # noqa: E402
-from machine import describe, quiet  # noqa: E402
+from machine import describe, name_of_device, quiet, write_result  # noqa: E402
 from modes import MODES, Settings  # noqa: E402
 from rows import Lengths  # noqa: E402
 from shapes import SHAPES, body_to_head  # noqa: E402
@@ -41,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s"
     )
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
-    parser.add_argument("--prompts", type=int, help="per step: 1, and 4 in rollout")
+    parser.add_argument("--prompts", type=int, help="per step: 1, and 4 in rollout and colocate")
     parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
     parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
     parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
@@ -59,6 +58,8 @@ def main(arguments: list[str] | None = None) -> Path:
     args = parser.parse_args(arguments)
     if args.mode == "rollout" and args.rationale_tokens is not None:
         parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
+    if args.mode == "colocate" and not is_vllm_available():
+        parser.error("--mode colocate needs vLLM, which is not installed: `pip install 'trl_latro[vllm]'`.")
     quiet()
     shape, device = SHAPES[args.shape], torch.device(args.device)
     lengths = Lengths(args.prompt_tokens, args.rationale_tokens)
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> Path:
         shape=shape,
         device=device,
         contenders=tuple(args.contenders),
-        prompts=args.prompts or (4 if args.mode == "rollout" else 1),
+        prompts=args.prompts or (4 if args.mode in ("rollout", "colocate") else 1),
         num_generations=args.generations,
         micro_batch=args.micro_batch,
         lengths=lengths,
@@ -101,8 +102,7 @@ def main(arguments: list[str] | None = None) -> Path:
         **metrics,
     }
     path = args.output / f"{name_of(args, parser)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(path, result)
     print(f"{path}: {result['seconds_in_all']:.0f} s")
     show(metrics)
     return path
@@ -110,8 +110,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 def name_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     """Shape, mode and device, and every option that is not at its default."""
-    where = torch.cuda.get_device_name() if args.device == "cuda" else args.device
-    parts = [args.shape, args.mode, re.sub(r"\W+", "-", where.lower())]
+    parts = [args.shape, args.mode, name_of_device(args.device)]
     for name, value in vars(args).items():
         if name not in UNNAMED and value != parser.get_default(name):
             parts.append(name if value is True else f"{name}{'+'.join(value) if isinstance(value, list) else value}")
@@ -121,7 +120,7 @@ def name_of(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
 def show(metrics: dict[str, Any]) -> None:
     for point in metrics.get("points", [metrics]):
         where = " ".join(f"{name} {point[name]}" for name in ("num_generations", "stretch") if name in point)
-        for name, contender in point.get("contenders", {}).items():
+        for name, contender in (point.get("contenders", {}) | point.get("engines", {})).items():
             medians = "  ".join(f"{key} {value:,.4g}" for key, value in contender["median"].items())
             print(f"{where}  {name:15}{medians}")
         for name in point.get("out_of_memory", []):

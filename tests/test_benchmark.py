@@ -22,6 +22,7 @@ from transformers import (
     Qwen2Config,
     TrainerCallback,
 )
+from trl.import_utils import is_vllm_available
 
 from given import perturb
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import report  # noqa: E402
 import run  # noqa: E402
+from colocate import SampledSteps  # noqa: E402
 from contenders import CONTENDERS, released  # noqa: E402
 from contenders.floor import Floor  # noqa: E402
 from meter import Meter, ProcessMemory  # noqa: E402
@@ -250,6 +252,25 @@ def test_modes_fill_a_result(small: list[str]) -> None:
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
 
 
+def test_colocate_without_vllm_is_refused(small: list[str], capsys: pytest.CaptureFixture) -> None:
+    if is_vllm_available():
+        pytest.skip("vLLM is installed")
+    with pytest.raises(SystemExit):
+        run.main([*small, "--mode", "colocate"])
+    assert "--mode colocate needs vLLM, which is not installed" in capsys.readouterr().err
+
+
+def test_sampled_steps_have_the_longest_length(tmp_path: Path) -> None:
+    case = replace(micro_case(tmp_path), longest_rationale=12)
+    meter = Meter(CPU)
+    sampled = SampledSteps("transformers", case, meter)
+    sampled.run(2)
+    assert len(sampled.decoded) == 2
+    assert all(8 * 12 * 0.8 < tokens <= 8 * 12 for tokens in sampled.decoded)  # few rows reach the EOS token, of 512
+    for step in meter.steps:
+        assert min(step["seconds"][phase] for phase in ("rollout", "scoring", "training")) > 0
+
+
 def test_a_contender_that_runs_out_of_memory_leaves_the_others_their_metrics(
     small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,7 +312,7 @@ def test_peak_memory_sees_a_tensor_that_lives_in_one_phase() -> None:
 def written_result(folder: Path, mode: str, **metrics: Any) -> None:
     settings = {"dtype": "float32", "gradient_checkpointing": False, "body_to_head": 16.0, "prompts": 1}
     settings |= {"generations": 16, "micro_batch": 16, "prompt_tokens": None, "rationale_tokens": 75}
-    settings |= {"beta": 0.05, "lora": False}
+    settings |= {"beta": 0.05, "lora": False, "steps": 3, "questions": 100, "learning_rate": 2e-6}
     result = {"shape": "tiny", "mode": mode, "device": "cpu", "date": "2026-01-01", "settings": settings}
     result["machine"] = {"processor": "a processor", "threads": 2}
     result["versions"] = {"torch": "2", "transformers": "5", "trl": "1"}
@@ -359,6 +380,15 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
             }
         ],
     )
+    phases = {"rollout": 8, "scoring": 1, "training": 2, "decoded_per_second": 2048}
+    engines = {
+        "transformers": {"median": phases},
+        "vllm": {"median": phases | {"rollout": 1, "sync": 0.5, "decoded_per_second": 16384}},
+    }
+    written_result(tmp_path, "colocate", samples=64, engines=engines, out_of_memory=[])
+    change = {"before": 0.05, "after": 0.1, "change": {"value": 0.05, "low": -0.01, "high": 0.11}}
+    log = [{"step": step, "step_time": seconds} for step, seconds in ((1, 9), (2, 3), (3, 4))]
+    written_result(tmp_path, "gsm8k", differences={"greedy_accuracy": change}, log=log)
     page = tmp_path / "speed.md"
     page.write_text(f"Above.\n{report.BEGIN}\nold\n{report.END}\nBelow.\n")
     report.main(tmp_path, tmp_path)
@@ -373,6 +403,10 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
         "| (c) `LaTROTrainer` | 2.00 | 4.00 | 2.00 | 0.40 | 0.25 |",
         "| (b) `RLOOTrainer` + reward + answer term | out of memory | - | - | - | - |",
         "| 16 | 16 | 1.00 | 2.00 |",
+        "| transformers | 8.00 | - | 3.00 | 2,048 |",
+        "| vllm | 1.00 | 0.50 | 3.00 | 16,384 |",
+        "| greedy accuracy | 0.050 | 0.100 | +0.050 | [-0.010, +0.110] |",
+        "A step took 4.0 s (median), sampling included.",
         "Not run on a GPU.",
     }
     assert lines <= set(text.splitlines())

@@ -242,6 +242,29 @@ def test_a_formula_without_end_is_wrong_in_time(monkeypatch: pytest.MonkeyPatch,
     time.sleep(1.1)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_time_limit_holds_where_its_exception_is_lost_in_a_destructor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formulas, "TIME_LIMIT", 0.2)
+
+    def last(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    class Slow:
+        def __del__(self) -> None:
+            last(10)
+
+    def compare() -> bool:
+        Slow()
+        last(10)
+        return True
+
+    start = time.monotonic()
+    assert not formulas._within_time_limit(compare)
+    assert time.monotonic() - start < 5
+
+
 def test_a_number_with_a_million_digits_is_no_answer() -> None:
     for text in ("1e999999999", "10^999999999", "9" * 100_000, "1 x 10^{99999999}"):
         assert not grade(f"The answer is {text}.", "5").correct

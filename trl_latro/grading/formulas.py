@@ -13,7 +13,7 @@ from math_verify import LatexExtractionConfig, parse, verify
 from .writing import clean
 
 
-TIME_LIMIT = 5  # seconds; longer than any formula of the datasets takes, shorter than anybody waits
+TIME_LIMIT = 5.0  # seconds; longer than any formula of the datasets takes, shorter than anybody waits
 _LONGEST = 1000  # characters
 
 
@@ -28,12 +28,7 @@ def same_formula(reference: str, given: str) -> bool:
     if _is_huge(reference) or _is_huge(given):
         return False
 
-    def compare(limit: int | None) -> bool:
-        return bool(verify(_parse(reference, limit), _parse(given, limit), timeout_seconds=limit))
-
-    if threading.current_thread() is threading.main_thread():
-        return compare(TIME_LIMIT)
-    return _within_time_limit(lambda: compare(None))
+    return _within_time_limit(lambda: bool(verify(_parse(reference), _parse(given), timeout_seconds=None)))
 
 
 def is_formula(text: str) -> bool:
@@ -66,35 +61,38 @@ def _is_huge(text: str) -> bool:
     )
 
 
-def _parse(text: str, limit: int | None) -> list:
+def _parse(text: str) -> list:
     text = text.strip().strip("$")
-    return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=limit)
+    return parse(f"${text}$", [LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None)
 
 
 def _within_time_limit(compare: Callable[[], bool]) -> bool:
     """
-    `False` where `compare` is not done in time, for threads other than the main one: an exception is raised in the thread.
+    `False` where `compare` is not done in time: an exception is raised in this thread, whichever it is.
 
-    math-verify's own limits are alarm signals, which only the main thread can have.
+    math-verify's own limits are alarm signals, which only the main thread can have, and which come once: an exception that
+    is raised in a destructor is lost, and from Python 3.12 on the garbage collector calls destructors at the same points
+    of a program at which signals are handled.
     """
     # There is a limit: no need to warn that there is none
     math_verify.parser.TIMEOUT_WARNING_SHOWN = math_verify.grader.TIMEOUT_WARNING_SHOWN = True
-    thread, lock, done = threading.get_ident(), threading.Lock(), False
+    thread, lock, done = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
 
     def interrupt() -> None:
-        with lock:
-            if not done:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeIsUp))
+        pause = TIME_LIMIT
+        while not done.wait(pause):
+            with lock:
+                if not done.is_set():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TimeIsUp))
+            pause = TIME_LIMIT / 5  # and again, if it was lost
 
-    timer = threading.Timer(TIME_LIMIT, interrupt)
-    timer.daemon = True
     try:
-        timer.start()
+        threading.Thread(target=interrupt, daemon=True).start()
         try:
             return compare()
         finally:
             with lock:
-                done = True  # from here on nothing is raised any more
-            timer.cancel()
+                done.set()  # from here on nothing is raised any more
     except _TimeIsUp:
+        done.set()  # it may have come just before that
         return False
