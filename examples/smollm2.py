@@ -57,7 +57,6 @@ SETTINGS: dict[str, Any] = {
     "beta": 0.02,
     "max_completion_length": MAX_TOKENS,
     "bf16": True,  # products in bfloat16, weights in float32
-    "use_cpu": True,
     "gradient_checkpointing": False,  # memory is not short here
     "validation_size": 0,
     "overwrite_output_dir": True,
@@ -203,17 +202,17 @@ def main(argv: list[str] | None = None) -> None:
     watches = {"SFT": Watch("SFT", console, "loss"), "LaTRO": Watch("LaTRO", console, "reward")}
     # The libraries' prints go to a file, the bars stay
     with (args.output_dir / "smollm2.log").open("w") as log, redirect_stdout(log):
-        with telling(console, "Warm start: SmolLM2-135M-Instruct, fine-tuned on worked solutions of other problems"):
+        with telling(console, "Warm start: SmolLM2-135M-Instruct after SFT on worked solutions"):
             base = warm_start(watches["SFT"])
             console.print(f"  {escape(str(base))}", soft_wrap=True)
         task_args, training_args, model_args = make_parser(**SETTINGS).parse_args_and_config(
             ["--task", str(task), "--model_name_or_path", str(base), "--output_dir", str(model)]
             + ["--seed", str(args.seed), "--max_steps", str(args.steps), *of_train]
         )
-        with telling(console, f"Evaluation of the warm start on {args.test_problems} held-out problems"):
+        with telling(console, f"Evaluation on {args.test_problems} held-out problems"):
             evaluate(base, task, before)
         with telling(
-            console, f"LaTRO: {args.steps} steps of {PROMPTS} problems x {SAMPLES} samples, without solutions"
+            console, f"LaTRO: {args.steps} steps of {PROMPTS} other problems x {SAMPLES} samples"
         ):
             train(task_args, training_args, model_args, callbacks=[watches["LaTRO"]])
         with telling(console, "Evaluation after LaTRO"):

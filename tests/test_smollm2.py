@@ -91,7 +91,7 @@ def test_rewards_are_those_of_separate_unpadded_forwards(
     model_dir: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     settings = reference.Settings(beta=0.0)
-    trainer = make_trainer(model_dir, tmp_path, beta=0.0, max_completion_length=40)
+    trainer = make_trainer(model_dir, tmp_path, beta=0.0)
     assert trainer._shares_prompts
     completions = watch_completions(trainer)
     inputs = [row for row in word_problems(2) for _ in range(K)]

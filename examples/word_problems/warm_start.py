@@ -8,9 +8,8 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
-from trl import SFTConfig
 
-from baselines.baseline import BaselineTrainer, gold_rows
+from baselines.baseline import BaselineConfig, BaselineTrainer, gold_rows
 from trl_latro.answer_template import AnswerTemplate
 from trl_latro.tasks.registry import get_task
 from word_problems.base_model import NAME, base_model
@@ -54,10 +53,9 @@ def warm_start(callback: TrainerCallback) -> Path:
 def train(base: Path, questions: Dataset, folder: Path, callback: TrainerCallback) -> None:
     """SFT on the questions' worked solutions; the model is saved to `folder`."""
     tokenizer = AutoTokenizer.from_pretrained(base)
-    config = SFTConfig(
+    config = BaselineConfig(
         output_dir=str(folder),
-        max_length=None,
-        use_cpu=True,
+        gradient_accumulation_steps=1,
         gradient_checkpointing=False,  # memory is not short here
         logging_steps=1,
         disable_tqdm=True,
