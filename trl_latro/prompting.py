@@ -131,7 +131,8 @@ def read_model_prompting(name: str, revision: str | None = None) -> dict[str, An
         try:
             path = hf_hub_download(name, PROMPTING_FILE, revision=revision)
         except LocalEntryNotFoundError:
-            if try_to_load_from_cache(name, PROMPTING_FILE, revision=revision) is not _CACHED_NO_EXIST:
+            known = try_to_load_from_cache(name, PROMPTING_FILE, revision=revision) is _CACHED_NO_EXIST
+            if not known and os.environ.get("RANK", "0") == "0":
                 logger.warning(
                     "%s: whether it has a %s, which says how it was prompted in its training, is not known: the Hugging Face "
                     "Hub is not reached, and its cache has none.",

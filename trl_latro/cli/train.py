@@ -2,6 +2,7 @@
 
 """From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class ResumeArguments:
 
     def read_prompting(self) -> dict[str, Any] | None:
         """How the checkpoint's model was prompted, `None` without a checkpoint and where it does not say."""
-        checkpoint = guess_checkpoint(self.output_dir, self.resume_from_checkpoint)
+        checkpoint = guess_checkpoint(os.path.expanduser(self.output_dir), self.resume_from_checkpoint)
         return None if checkpoint is None else read_prompting(checkpoint)
 
 

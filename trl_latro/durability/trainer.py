@@ -151,7 +151,7 @@ class DurableTrainer(Trainer):
                 begin_manifest(checkpoint)
             if self.args.push_to_hub:
                 # The parent pushes this folder, with copies of those of the checkpoint's files that it knows
-                self._save_prompting(Path(self._get_output_dir(trial)))
+                self._save_prompting(Path(str(self.args.output_dir)))
             self.accelerator.wait_for_everyone()
             with self._manifest_behind_the_state(checkpoint):
                 super()._save_checkpoint(model, trial)
