@@ -1,9 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""A Hub on this machine: the routes that a push takes, with repositories as folders, and with the ways a push fails."""
+"""
+A Hub on this machine: the routes that a push takes, with repositories as folders, and with the ways a push fails; and those
+by which what was pushed is read.
+"""
 
 import base64
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -70,8 +74,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(
                     {"id": f"{user}/{name}", "private": self.server.private[f"{user}/{name}"], "siblings": []}
                 )
+            case [user, name, "resolve", revision, *path]:
+                self._resolve(self.server.files(f"{user}/{name}", revision).joinpath(*path))
+            case ["api", "models", _, _, "tree", *_]:
+                self._answer({"error": "no such folder"}, 404, {"X-Error-Code": "EntryNotFound"})
             case _:
                 self._unknown()
+
+    def do_HEAD(self) -> None:
+        self.do_GET() if "/resolve/" in self.path else self._answer({})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -122,6 +133,12 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.server.endpoint}/{repo_id}/commit/{len(self.server.commits[repo_id]):040x}"
         self._answer({"commitUrl": url, "commitOid": url.split("/")[-1], "success": True})
 
+    def _resolve(self, path: Path) -> None:
+        headers = {"X-Repo-Commit": f"{1:040x}"}
+        if not path.is_file():
+            return self._answer({"error": "no such file"}, 404, {**headers, "X-Error-Code": "EntryNotFound"})
+        self._send(path.read_bytes(), 200, {**headers, "ETag": f'"{zlib.crc32(path.read_bytes())}"'})
+
     def _refuse(self, status: int, message: str) -> None:
         self._answer({"error": message}, status, {"X-Error-Message": message})
 
@@ -130,12 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(404, "no such route")
 
     def _answer(self, content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(content).encode()
+        self._send(json.dumps(content).encode(), status, headers)
+
+    def _send(self, body: bytes, status: int, headers: dict[str, str] | None) -> None:
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silence: by default every request is printed."""

@@ -26,6 +26,7 @@ from puzzles.dial import DialPuzzle  # noqa: E402
 from trl_latro.answer_template import AnswerTemplate  # noqa: E402
 from trl_latro.cli.evaluate import main as evaluate_main  # noqa: E402
 from trl_latro.evaluation import evaluate  # noqa: E402
+from trl_latro.prompting import read_prompting  # noqa: E402
 
 
 TEMPLATE = AnswerTemplate("The answer is {answer}.")
@@ -138,6 +139,12 @@ def test_sft_scripts_train_and_save(
     run_here(monkeypatch, "sft_answer.py", {**arguments, "save_strategy": "no"})
     assert "Trained on 10 rows. Model saved to" in capsys.readouterr().out  # the validation questions are left out
     assert has_moved(arguments["output_dir"])
+    remembered = read_prompting(arguments["output_dir"])
+    assert remembered == {
+        **{"answer_template": "The answer is {answer}.", "answer_separator": " ", "rationale_stop_strings": None},
+        **{"chat_template_kwargs": None, "thinking_tags": None, "num_shots": 0, "prompt_template": "{question}"},
+    }
+    assert 'prompt_template: "{question}"' in (arguments["output_dir"] / "README.md").read_text()
 
     with pytest.raises(ValueError, match="The data have no gold rationales"):
         run_here(monkeypatch, "sft_gold.py", arguments)

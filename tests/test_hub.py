@@ -23,6 +23,7 @@ from hub_server import TOKEN, Hub, serve
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
 from trl_latro.cli.train import make_parser
+from trl_latro.prompting import read_prompting
 
 
 FAILURES = {"fails-500": 500, "fails-401": 401, "fails-lost": "connection lost"}
@@ -56,7 +57,14 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
         return Run([model, json.dumps(settings), json.dumps([[call, {}] for call in calls])], env or {}, SCRIPT)
 
     runs = {
-        "full": run("full", "--hub_private_repo", "true"),
+        "full": run("full", "--hub_private_repo", "true", "--answer_template", "So: {answer}"),
+        "evaluated": Run(
+            [
+                *("evaluate", "--model_name_or_path", "ann/full", "--task", "gsm8k", "--dataset_path", str(folder)),
+                *("--split", "train", "--max_completion_length", "8", "--num_samples", "0", "--validation_size", "0"),
+                *("--output_dir", str(folder / "evaluated")),
+            ]
+        ),
         "adapter": run("adapter", "--hub_strategy", "end", "--use_peft", "--lora_r", "2"),
         "no-access": run("no-access", HF_TOKEN="hf_ofNobody"),
         **{name: run(name) for name in FAILURES},
@@ -117,6 +125,15 @@ def test_a_model_pushed_at_every_save_to_a_private_repository_loads_and_generate
     card = (there / "README.md").read_text()
     assert "LaTRO" in card and "ann/full" in card
     assert (there / "eval_results.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_model_on_the_hub_is_evaluated_as_it_was_prompted_in_its_training(pushed: Pushed) -> None:
+    status, output = pushed.outcomes["evaluated"]
+    assert status == 0, output
+    assert "Prompted as in the model's training, by its latro_prompting.json." in output
+    settings = json.loads((pushed.output_dir("evaluated") / "settings.json").read_text())
+    assert settings["answer_template"] == "So: {answer}"
 
 
 @pytest.mark.slow
@@ -279,6 +296,8 @@ def test_the_last_or_every_checkpoint_is_pushed_with_what_a_resumed_training_nee
         assert sum(len(batch["input_ids"]) for batch in state["buffered_inputs"]) == 16
         assert {path.parent.name for path in there.rglob("process_state_*")} == checkpoints
         assert written(AutoModelForCausalLM.from_pretrained(there), there)
+        # Pushed while the training goes on
+        assert read_prompting(there) == read_prompting(here / "checkpoint-2") is not None
 
 
 @pytest.mark.slow

@@ -23,6 +23,8 @@ class AnswerTemplate:
             Template. `{answer}` stands for the row's answer; every other character, braces too, stands for itself.
         separator (`str`, *optional*, defaults to `" "`):
             Text between a rationale and the template, where the rationale did not reach the template's beginning.
+        rationale_stop_strings (`tuple[str, ...]`, *optional*):
+            Where a rationale ends, if not at the template's beginning.
 
     Raises:
         `ValueError`: a template without `{answer}`.
@@ -42,6 +44,7 @@ class AnswerTemplate:
 
     text: str = f"The answer is {_FIELD}."
     separator: str = " "
+    rationale_stop_strings: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if _FIELD not in self.text:
@@ -64,7 +67,12 @@ class AnswerTemplate:
 
     @property
     def stop_strings(self) -> list[str]:
-        """Where a rationale ends: the text before the answer, without trailing white space; none if there is no text."""
+        """
+        Where a rationale ends, unless said otherwise: the text before the answer, without trailing white space; none if
+        there is no text.
+        """
+        if self.rationale_stop_strings is not None:
+            return list(self.rationale_stop_strings)
         before = self.text.partition(_FIELD)[0].rstrip()
         return [before] if before else []
 

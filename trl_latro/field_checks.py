@@ -78,7 +78,7 @@ def check_fields(fields: dict[str, Any]) -> None:
             "a sample that policy and engine agree on. To switch the correction off, set "
             "`vllm_importance_sampling_correction=False`."
         )
-    _check_stop_strings(fields["rationale_stop_strings"])
+    check_stop_texts(fields["rationale_stop_strings"])
     check_thinking_tags(fields["thinking_tags"])
     _check_clip_range(fields["reward_clip_range"])
     if fields["neftune_noise_alpha"] is not None:
@@ -92,7 +92,11 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_stop_strings(stop_strings: Any) -> None:
+def check_stop_texts(stop_strings: Any) -> None:
+    """
+    Raises:
+        `ValueError`: neither `None` nor a list of texts with something in them.
+    """
     if isinstance(stop_strings, str):
         raise ValueError(
             f"`rationale_stop_strings` is the text {stop_strings!r}, but must be a list: pass [{stop_strings!r}]."

@@ -34,6 +34,7 @@ from .loading import load_processing_class
 from .micro_batches import form_micro_batches
 from .model_card import PAPER, name_local_models, plain_name
 from .packing import encode_answers, pack_rows, split_rows, trim_padding
+from .prompting import find_prompting
 from .prompts import find_max_positions, tokenize_prompts
 from .reference_model import copy_initial_model, prepare_reference, without_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
@@ -148,6 +149,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             init_kwargs = (args.model_init_kwargs or {}) if isinstance(model, str) else {}
             processing_class = load_processing_class(model_name, init_kwargs.get("revision"), args.trust_remote_code)
         thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
+        prompting = find_prompting(vars(args))
         loading = {"quantization_config": quantization_config, "peft_config": peft_config}
         settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
         initial_model = copy_initial_model(model, args, peft_config)
@@ -159,6 +161,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
 
         # How rationales end, and how answers are written and graded
+        self.prompting = prompting
         self.answer_template = AnswerTemplate(args.answer_template, args.answer_separator)
         ends = (args.rationale_stop_strings or [], self.eos_token_ids)  # the config's checks leave no None
         self.truncator = Truncator(self._tokenizer, *ends, args.answer_separator, thinking)

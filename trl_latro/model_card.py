@@ -1,10 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The model card: the paper that it cites, and TRL's template where a model has no name on the Hub."""
+"""The model card: the paper that it cites, how the model was prompted, and names in TRL's template."""
 
 import json
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
+
+from .prompting import PROMPTING_FILE, in_words
 
 
 PAPER = {
@@ -32,3 +35,14 @@ def name_local_models(card: Path, output_dir: str) -> None:
     folder = json.dumps(Path(output_dir).absolute().name, ensure_ascii=False)
     text = text.replace("[None](https://huggingface.co/None)", "a model that is not on the Hub")
     card.write_text(text.replace('model="None"', f"model={folder}"), encoding="utf-8")
+
+
+def add_prompting(card: Path, prompting: dict[str, Any]) -> None:
+    """A section on how the model was prompted, before that of the versions or, in another template, at the end."""
+    before, heading, after = card.read_text(encoding="utf-8").partition("### Framework versions")
+    settings = "\n".join(f"{name}: {value}" for name, value in in_words(prompting).items())
+    section = (
+        f"### How it was prompted\n\nThese settings are in `{PROMPTING_FILE}`, and `trl-latro evaluate` goes by them.\n\n"
+        f"```\n{settings}\n```\n\n"
+    )
+    card.write_text(before + section + heading + after, encoding="utf-8")

@@ -26,6 +26,7 @@ from trl_latro.cli.common import AnyMachine, TrainArguments, check_model, last_p
 from trl_latro.durability.checkpoints import say_failed_write
 from trl_latro.durability.trainer import DurableTrainer
 from trl_latro.evaluation.generation import Generation
+from trl_latro.prompting import find_prompting
 
 
 SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
@@ -127,6 +128,8 @@ def train(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    answers = {"answer_template": task.answer_template.text, "answer_separator": SEPARATOR}
+    trainer.prompting = find_prompting(answers) | task_args.prompting()
     trainer.train(resume_from_checkpoint=checkpoint)
     with say_failed_write(Path(output_dir)):
         trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with the card

@@ -5,7 +5,7 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from ..evaluation.comparison import compare
+from ..evaluation.comparison import compare, find_prompting_differences
 from ..evaluation.report import differences_table
 
 
@@ -14,7 +14,8 @@ USAGE = "trl-latro compare A B"
 
 def main(argv: list[str] | None = None) -> None:
     """
-    Print both values, B - A and its 95 % interval of every metric that two evaluations of the same questions have.
+    Print both values, B - A and its 95 % interval of every metric that two evaluations of the same questions have, and where
+    the models were prompted differently.
 
     Args:
         argv (`list[str]`, *optional*):
@@ -37,5 +38,9 @@ def main(argv: list[str] | None = None) -> None:
             f"Two folders of evaluations are compared ({USAGE}), got {len(arguments.folders)}: {arguments.folders}."
         )
     first, second = map(Path, arguments.folders)
-    print(f"A: {first}\nB: {second}\n")
+    print(f"A: {first}\nB: {second}")
+    # Before the comparison, which other prompts make impossible
+    for name, of_first, of_second in find_prompting_differences(first, second):
+        print(f"Prompted differently: {name} is {of_first} in A and {of_second} in B.")
+    print()
     print(differences_table(compare(first, second)))

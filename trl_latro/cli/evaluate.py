@@ -32,7 +32,9 @@ from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
 from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
+from ..field_checks import check_stop_texts
 from ..loading import check_weights, load_tokenizer
+from ..prompting import PROMPTING_FILE, find_differences, find_prompting, read_model_prompting
 from ..prompts import find_max_positions
 from ..thinking import check_thinking_tags
 from .common import HAS_GPU
@@ -43,7 +45,9 @@ from .task_arguments import TaskArguments, try_grader
 @dataclass
 class EvaluationArguments(TaskArguments):
     """
-    Arguments of `trl-latro evaluate`: those of [`TaskArguments`] and
+    Arguments of `trl-latro evaluate`: those of [`TaskArguments`] and those below. Where a model says how it was prompted in
+    its training (`trl_latro/prompting.py`), that is the default of `num_shots`, `prompt_template` and of all from
+    `answer_template` to `thinking_tags`.
 
     Args:
         model_name_or_path (`str`, *optional*):
@@ -69,9 +73,11 @@ class EvaluationArguments(TaskArguments):
         max_completion_length (`int`, *optional*, defaults to `512`):
             Longest rationale in tokens.
         answer_template (`str`, *optional*):
-            How an answer is written, the task's way if not set.
+            How an answer is written; if not set, as in the model's training, or else the task's way.
         answer_separator (`str`, *optional*, defaults to `" "`):
             Text between rationale and answer, where the rationale did not reach the template: that of the training.
+        rationale_stop_strings (`list[str]`, *optional*):
+            Where a rationale ends, besides EOS tokens: that of the training. If not set, where the answer template begins.
         chat_template_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the chat template, on the command line as JSON: `'{"enable_thinking": false}'`.
         thinking_tags (`list[str]`, *optional*):
@@ -116,12 +122,22 @@ class EvaluationArguments(TaskArguments):
     max_completion_length: int = field(default=512, metadata={"help": "Longest rationale in tokens."})
     answer_template: str | None = field(
         default=None,
-        metadata={"help": "How an answer is written, with {answer} in it; the task's way if not set."},
+        metadata={
+            "help": "How an answer is written, with {answer} in it; if not set, as in the model's training, or else the task's "
+            "way."
+        },
     )
     answer_separator: str = field(
         default=" ",
         metadata={
             "help": "Text between rationale and answer, where the rationale did not reach the template: that of the training."
+        },
+    )
+    rationale_stop_strings: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Where a rationale ends, besides EOS tokens: that of the training. If not set, where the answer template "
+            "begins."
         },
     )
     chat_template_kwargs: dict[str, Any] | str | None = field(
@@ -152,6 +168,7 @@ class EvaluationArguments(TaskArguments):
         for name, given in (("model_name_or_path", self.model_name_or_path), ("output_dir", self.output_dir)):
             if given is None:
                 raise ValueError(f"--{name} is missing.")
+        check_stop_texts(self.rationale_stop_strings)
         check_thinking_tags(self.thinking_tags)
         for name, value, least in (
             ("num_samples", self.num_samples, 0),
@@ -216,12 +233,11 @@ def load_model(
     )
 
 
-def find_settings(arguments: EvaluationArguments, questions: Questions) -> dict[str, Any]:
+def find_settings(arguments: EvaluationArguments, prompting: dict[str, Any], questions: Questions) -> dict[str, Any]:
     """All that the generations depend on: a stopped evaluation continues only with the same."""
-    settings = asdict(arguments)
+    settings = asdict(arguments) | prompting
     del settings["output_dir"]
     del settings["skip_bad_rows"]  # which rows were read is in the questions
-    settings["answer_template"] = questions.answer_template.text
     # Another training may have written to the same folder in between, or the data may have changed
     settings["weights_modified"] = find_modification(str(arguments.model_name_or_path))
     settings["questions_sha256"] = sha256(repr(questions.rows).encode()).hexdigest()
@@ -238,12 +254,38 @@ def find_modification(model_name_or_path: str) -> str | None:
     return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
 
 
-def evaluate_to_folder(arguments: EvaluationArguments) -> None:
-    """Evaluate, or continue an evaluation, and print the metrics."""
+def say_prompting(prompting: dict[str, Any], trained: dict[str, Any] | None) -> None:
+    """Say whether a model is prompted as it was in its training, where it remembers that, and what differs."""
+    if trained is None:
+        return
+    differences = find_differences(prompting, trained)
+    if not differences:
+        print(f"Prompted as in the model's training, by its {PROMPTING_FILE}.")
+    for name, now, then in differences:
+        print(f"{name} is {now}, in the model's training it was {then}.")
+
+
+def evaluate_to_folder(arguments: EvaluationArguments, trained: dict[str, Any] | None = None) -> None:
+    """
+    Evaluate, or continue an evaluation, and print the metrics.
+
+    Args:
+        arguments ([`EvaluationArguments`]):
+            What to evaluate, and how.
+        trained (`dict[str, Any]`, *optional*):
+            How the model was prompted in its training, where it is known.
+    """
     arguments.check()
     task = arguments.get_task()
-    text = task.answer_template.text if arguments.answer_template is None else arguments.answer_template
-    template = AnswerTemplate(text, arguments.answer_separator)
+    if arguments.answer_template is None:
+        arguments.answer_template = task.answer_template.text
+    stop_strings = arguments.rationale_stop_strings
+    template = AnswerTemplate(
+        arguments.answer_template,
+        arguments.answer_separator,
+        None if stop_strings is None else tuple(stop_strings),
+    )
+    prompting = find_prompting(vars(arguments)) | arguments.prompting()
     # Processes may finish hours apart
     state = PartialState(cpu=not HAS_GPU, timeout=timedelta(days=7))
     if arguments.use_vllm and state.num_processes > 1:
@@ -251,12 +293,14 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
             f"--use_vllm with {state.num_processes} processes: start a single one, and vLLM spreads over the GPUs with "
             "--vllm_tensor_parallel_size."
         )
+    if state.is_main_process:
+        say_prompting(prompting, trained)
     output_dir = Path(str(arguments.output_dir))
     check_writable(output_dir)
     model = (str(arguments.model_name_or_path), arguments.model_revision, arguments.trust_remote_code)
     with state.local_main_process_first():  # the others find the Hub's files in the cache
         tokenizer = load_tokenizer(*model)
-    dataset = arguments.load(arguments.split, tokenizer)
+    dataset = arguments.load(arguments.split, tokenizer, template.text)
     if len(dataset) == 0:
         raise ValueError(
             f"--split {arguments.split} has no questions with --validation_size {arguments.validation_size}."
@@ -276,7 +320,7 @@ def evaluate_to_folder(arguments: EvaluationArguments) -> None:
     if not arguments.use_vllm:  # which has models of its own
         with state.local_main_process_first():
             check_weights(*model, arguments.attn_implementation, arguments.dtype)
-    settings = find_settings(arguments, questions)
+    settings = find_settings(arguments, prompting, questions)
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], arguments.num_samples, arguments.batch_size)
 
     if state.is_main_process:
@@ -321,5 +365,13 @@ def main(argv: list[str] | None = None) -> None:
         argv (`list[str]`, *optional*):
             Arguments; `None` takes those of the command line.
     """
-    (arguments,) = CommandParser([EvaluationArguments]).parse_args_and_config(argv)
-    evaluate_to_folder(arguments)
+    # How the model was prompted in its training is the default, so the model is looked at first
+    arguments, *_ = CommandParser([EvaluationArguments], add_help=False).parse_args_and_config(
+        argv, return_remaining_strings=True
+    )
+    name, revision = arguments.model_name_or_path, arguments.model_revision
+    trained = None if name is None else read_model_prompting(name, revision)
+    parser = CommandParser([EvaluationArguments])
+    parser.set_defaults_with_config(**arguments.defaults_of(trained))
+    (arguments,) = parser.parse_args_and_config(argv)
+    evaluate_to_folder(arguments, trained)

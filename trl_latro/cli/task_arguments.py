@@ -2,6 +2,7 @@
 
 """Which questions to train or evaluate on: the arguments that all commands share."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -15,6 +16,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from ..answer_template import AnswerTemplate
 from ..grading import Grader, grade_answer
 from ..grading.graders import check_verdict
 from ..tasks.registry import PROMPT_TEMPLATE, TASKS, get_task
@@ -129,9 +131,25 @@ class TaskArguments:
             find_grader(self.grader),
         )
 
-    def load(self, split: str, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """A split of the task's data, as messages if the tokenizer has a chat template."""
-        return self.get_task().load(
+    def prompting(self) -> dict[str, Any]:
+        """How the questions are put, as a model remembers it (`trl_latro/prompting.py`). Named tasks have their own prompts."""
+        own = {} if self.task in TASKS else {"prompt_template": self.prompt_template}
+        return {"num_shots": self.num_shots, **own}
+
+    def defaults_of(self, prompting: dict[str, Any] | None) -> dict[str, Any]:
+        """The defaults that arguments have for this task with a model that was prompted so."""
+        left_out = ("prompt_template",) if self.task in TASKS else ()
+        return {name: value for name, value in (prompting or {}).items() if name not in left_out}
+
+    def load(self, split: str, tokenizer: PreTrainedTokenizerBase, answer_template: str | None = None) -> Dataset:
+        """
+        A split of the task's data, as messages if the tokenizer has a chat template. Solved questions give their answers in
+        `answer_template`, by default the task's.
+        """
+        task = self.get_task()
+        if answer_template is not None:
+            task = dataclasses.replace(task, answer_template=AnswerTemplate(answer_template))
+        return task.load(
             split,
             conversational=tokenizer.chat_template is not None,
             dataset_path=self.dataset_path,

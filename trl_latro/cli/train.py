@@ -2,6 +2,7 @@
 
 """From the command line to a trained model: `trl-latro train` and the example scripts, whatever the task."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from transformers import TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
-from ..durability.checkpoints import say_failed_write
+from ..durability.checkpoints import guess_checkpoint, say_failed_write
 from ..durability.lock import locked
 from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
+from ..prompting import read_prompting
 from ..tasks.sources import HubSource
 from ..tasks.task import Task
 from .budget import budget
@@ -36,6 +38,19 @@ from .task_arguments import try_grader
 @dataclass
 class ScriptConfig(AnyMachine, LaTROConfig):
     """[`LaTROConfig`] for scripts, see [`AnyMachine`]."""
+
+
+@dataclass
+class ResumeArguments:
+    """Those of [`LaTROConfig`] that say where a training starts."""
+
+    output_dir: str = "trainer_output"
+    resume_from_checkpoint: str | None = None
+
+    def read_prompting(self) -> dict[str, Any] | None:
+        """How the checkpoint's model was prompted, `None` without a checkpoint and where it does not say."""
+        checkpoint = guess_checkpoint(os.path.expanduser(self.output_dir), self.resume_from_checkpoint)
+        return None if checkpoint is None else read_prompting(checkpoint)
 
 
 def make_parser(**defaults: Any) -> CommandParser:
@@ -103,8 +118,9 @@ def _train(
     output_dir = str(training_args.output_dir)
     checkpoint = find_start(task_args, training_args)
     tokenizer = load_training_tokenizer(training_args, model_args)
-    train_dataset = task_args.load("train", tokenizer)
-    eval_dataset = task_args.load("validation", tokenizer) if task_args.validation_size > 0 else None
+    reading = (tokenizer, training_args.answer_template)
+    train_dataset = task_args.load("train", *reading)
+    eval_dataset = task_args.load("validation", *reading) if task_args.validation_size > 0 else None
     if eval_dataset is not None:
         try_grader(task.grader, eval_dataset[0])
     check_model_loads(training_args, model_args)
@@ -120,6 +136,7 @@ def _train(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    trainer.prompting |= task_args.prompting()
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
     clear_output_dir(task_args, training_args)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -157,11 +174,13 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
         **defaults:
             Defaults of a script, which `--config` files and the command line override.
     """
-    # The answer template is the task's unless the user names another one, so the task is looked at first
-    parser = CommandParser([TrainArguments], add_help=False)
+    # The answer template is the task's unless the user names another one, and a resumed training's that of its checkpoint, as
+    # are the prompts: so both are looked at first
+    parser = CommandParser([TrainArguments, ResumeArguments], add_help=False)
     parser.set_defaults_with_config(**defaults)
-    task_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
+    task_args, resume_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
     if task_args.task is not None:
         defaults = {"answer_template": task_args.get_task().answer_template.text, **defaults}
+    defaults |= task_args.defaults_of(resume_args.read_prompting())
     task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config(argv)
     train(task_args, training_args, model_args)

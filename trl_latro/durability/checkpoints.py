@@ -19,6 +19,7 @@ from .manifest import MANIFEST_FILE, UNFINISHED, find_mismatch
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "trainer_state.json"
+_LAST = ("true", "last")  # what stands for the newest whole checkpoint
 
 
 class OutputDirError(OSError):
@@ -103,7 +104,7 @@ def resolve_checkpoint(
             )
         return str(checkpoint)
 
-    if str(resume_from_checkpoint).lower() not in ("true", "last"):
+    if str(resume_from_checkpoint).lower() not in _LAST:
         problem = problem_of(Path(str(resume_from_checkpoint)))
         if problem is not None:
             raise ValueError(
@@ -128,6 +129,18 @@ def resolve_checkpoint(
     raise ValueError(
         f"resume_from_checkpoint={resume_from_checkpoint}: {str(output_dir)!r} holds {found}. Leave it out to start anew."
     )
+
+
+def guess_checkpoint(output_dir: str | Path, resume_from_checkpoint: str | bool | None) -> Path | None:
+    """
+    The checkpoint that [`resolve_checkpoint`] will find, as far as the sizes of its files tell: without reading them, which
+    may take minutes, and without the other processes.
+    """
+    if not resume_from_checkpoint:
+        return None
+    if str(resume_from_checkpoint).lower() not in _LAST:
+        return Path(str(resume_from_checkpoint))
+    return next(filter(is_whole, list_checkpoints(output_dir)), None)
 
 
 def find_missing_states(checkpoint: str | Path) -> list[str]:

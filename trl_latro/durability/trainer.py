@@ -16,6 +16,8 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl.trainer.utils import RepeatSampler
 
+from ..model_card import add_prompting
+from ..prompting import find_differences, read_prompting, write_prompting
 from .checkpoints import find_missing_states, remove_checkpoint, resolve_checkpoint, say_failed_write
 from .hub import SayFailedPushes, saying_how_to_push_again
 from .lock import locked
@@ -38,11 +40,14 @@ class DurableTrainer(Trainer):
 
     Attributes:
         tracker_run ([`~trl_latro.durability.trackers.TrackerRun`]): The run of wandb and trackio.
+        prompting (`dict[str, Any]`): How the model is prompted, see `trl_latro/prompting.py`. It is saved beside the weights
+            and said in the card; nothing is if it is empty.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.tracker_run = TrackerRun(self.args)
+        self.prompting: dict[str, Any] = {}
         if self.args.push_to_hub:
             self.add_callback(SayFailedPushes(self))
 
@@ -56,7 +61,8 @@ class DurableTrainer(Trainer):
     ) -> TrainOutput:
         """
         As the parent's. `resume_from_checkpoint=True` passes over checkpoints that were cut short or damaged, and a resumed
-        training goes on in its run of the trackers. The output folder is locked meanwhile.
+        training goes on in its run of the trackers. The output folder is locked meanwhile. Where the checkpoint's model was
+        prompted in another way, the log says so.
 
         Raises:
             `ValueError`: there is no whole checkpoint to resume from.
@@ -67,6 +73,7 @@ class DurableTrainer(Trainer):
             checkpoint = resolve_checkpoint(self.args.output_dir, resume_from_checkpoint, on_each_node)
             if checkpoint is not None:
                 self._say_missing_states(checkpoint)
+                self._say_other_prompting(checkpoint)
             self.tracker_run.begin_training(self, resumed=checkpoint is not None)
             return super().train(checkpoint, trial, ignore_keys_for_eval)
 
@@ -106,6 +113,12 @@ class DurableTrainer(Trainer):
                 kwargs["private"] = private
             return super().push_to_hub(commit_message, blocking, token, revision, **kwargs)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As the parent's, with how the model was prompted."""
+        super().create_model_card(*args, **kwargs)
+        if self.prompting and self.is_world_process_zero():
+            add_prompting(Path(str(self.args.output_dir)) / "README.md", self.prompting)
+
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler | None:
         sampler = super()._get_train_sampler(dataset)
         return EpochSampler.like(sampler) if isinstance(sampler, RepeatSampler) else sampler
@@ -119,8 +132,14 @@ class DurableTrainer(Trainer):
         Raises:
             `OutputDirError`: the model or what belongs to it could not be written; the message says how to go on.
         """
-        with say_failed_write(Path(str(output_dir or self.args.output_dir)), self.args.output_dir):
+        folder = Path(str(output_dir or self.args.output_dir))
+        with say_failed_write(folder, self.args.output_dir):
+            self._save_prompting(folder)
             super().save_model(output_dir, _internal_call)
+
+    def _save_prompting(self, folder: Path) -> None:
+        if self.prompting and self.args.should_save:
+            write_prompting(folder, self.prompting)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
@@ -130,6 +149,9 @@ class DurableTrainer(Trainer):
                 if checkpoint.exists():
                     remove_checkpoint(checkpoint)
                 begin_manifest(checkpoint)
+            if self.args.push_to_hub:
+                # The parent pushes this folder, with copies of those of the checkpoint's files that it knows
+                self._save_prompting(Path(str(self.args.output_dir)))
             self.accelerator.wait_for_everyone()
             with self._manifest_behind_the_state(checkpoint):
                 super()._save_checkpoint(model, trial)
@@ -221,6 +243,15 @@ class DurableTrainer(Trainer):
                 "%s: the model and the step count go on, what is missing starts anew, and the training is not that of an "
                 "uninterrupted run. Checkpoints resume exactly if they are saved without save_only_model.",
                 what,
+            )
+
+    def _say_other_prompting(self, checkpoint: str) -> None:
+        differences = find_differences(read_prompting(checkpoint) or {}, self.prompting)
+        if differences and self.is_world_process_zero():
+            logger.warning(
+                "%s was trained with other prompts or answers than those that the training goes on with: %s.",
+                checkpoint,
+                "; ".join(f"{name} was {then} and is {now}" for name, then, now in differences),
             )
 
     @staticmethod

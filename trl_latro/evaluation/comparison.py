@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from ..prompting import find_differences
 from .files import RESULTS, SETTINGS, read_generations, read_settings
 from .generation import Generation
 from .intervals import Metric, percentile_interval
@@ -55,12 +56,33 @@ def compare(first_dir: Path, second_dir: Path) -> dict[str, Difference]:
     return differences
 
 
+def find_prompting_differences(first_dir: Path, second_dir: Path) -> list[tuple[str, str, str]]:
+    """
+    Settings of two evaluations by which their models were prompted differently.
+
+    Args:
+        first_dir (`Path`): Folder of the first evaluation.
+        second_dir (`Path`): Folder of the second.
+
+    Raises:
+        `ValueError`: a folder without a finished evaluation.
+    """
+    for folder in (first_dir, second_dir):
+        _check_finished(folder)
+    return find_differences(read_settings(first_dir), read_settings(second_dir))
+
+
 def _question_metrics(generations: list[Generation], folder: Path) -> dict[str, QuestionMetric]:
     settings = read_settings(folder)
     return question_metrics(generations, settings["max_completion_length"])
 
 
 def _read_finished(folder: Path) -> list[Generation]:
+    _check_finished(folder)
+    return read_generations(folder)
+
+
+def _check_finished(folder: Path) -> None:
     if not (folder / SETTINGS).is_file():
         raise ValueError(f"{str(folder)!r} is no folder of an evaluation: it has no {SETTINGS}.")
     if not (folder / RESULTS).is_file():
@@ -68,7 +90,6 @@ def _read_finished(folder: Path) -> list[Generation]:
             f"The evaluation in {str(folder)!r} is not finished: it has no {RESULTS}. Call it again with the same "
             "settings, and it continues."
         )
-    return read_generations(folder)
 
 
 def _check_same_questions(

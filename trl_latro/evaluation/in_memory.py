@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..answer_template import AnswerTemplate
+from ..field_checks import check_stop_texts
 from ..grading import Grader, grade_answer
 from ..prompts import find_max_positions
 from ..thinking import check_thinking_tags
@@ -47,6 +48,7 @@ def evaluate(
     answer_separator: str = " ",
     chat_template_kwargs: dict[str, Any] | None = None,
     thinking_tags: list[str] | None = None,
+    rationale_stop_strings: list[str] | None = None,
 ) -> Evaluation:
     """
     Evaluate a model in memory. `trl-latro evaluate` does the same from the command line, with files.
@@ -60,7 +62,7 @@ def evaluate(
             Questions, with the columns `prompt` (text or messages), `answer` and, if there are any, `rationale` (gold
             rationale, without the answer) and what the grader reads.
         answer_template (`str`, *optional*, defaults to `"The answer is {answer}."`):
-            How an answer is written; its text before `{answer}` ends a rationale.
+            How an answer is written; its text before `{answer}` ends a rationale, unless stop strings are given.
         grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]):
             Compares an extracted answer with the row's.
         num_samples (`int`, *optional*, defaults to `8`):
@@ -80,6 +82,8 @@ def evaluate(
         thinking_tags (`list[str]`, *optional*):
             The two tags between which the model thinks. If `None`, what the chat template says; an empty list for a model
             that does not think.
+        rationale_stop_strings (`list[str]`, *optional*):
+            Where a rationale ends, besides EOS tokens. If `None`, where the answer template begins.
 
     Returns:
         [`Evaluation`]: the metrics with their intervals, and every completion with its verdict.
@@ -91,8 +95,10 @@ def evaluate(
     >>> metrics["greedy_accuracy"], metrics["maj@8"]
     ```
     """
+    check_stop_texts(rationale_stop_strings)
     check_thinking_tags(thinking_tags)
-    template = AnswerTemplate(answer_template, answer_separator)
+    stop_strings = None if rationale_stop_strings is None else tuple(rationale_stop_strings)
+    template = AnswerTemplate(answer_template, answer_separator, stop_strings)
     prompting = (chat_template_kwargs, thinking_tags)
     questions = Questions(dataset, tokenizer, template, grader, max_completion_length, *prompting)
     questions.check_lengths(find_max_positions(model.config))
