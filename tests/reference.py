@@ -46,7 +46,7 @@ class Row:
     rationale: tuple[int, ...]
     answer: tuple[int, ...]
     finished: bool
-    not_rewarded: int = 0
+    template: int = 0  # tokens of the template before the answer itself
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Scores:
     """What the detached scoring of one group of K rows yields, one entry per row."""
 
     answer_logp: list[float]  # l(z_k)
-    own_logp: list[float]  # the part of l(z_k) that the reward is about
+    own_logp: list[float]  # the part of l(z_k) behind the template
     answer_logps: list[torch.Tensor]  # log pi(y_t | x, z_k, y_<t), one (T_k,) per row
     rationale_logp: list[float]  # log pi(z_k | x)
     kl: list[float]  # log pi(z_k | x) - log pi0(z_k | x)
@@ -105,13 +105,12 @@ def make_row(
     between = settings.answer_separator if before_stop is None else before_stop
     text = between + answer.join(settings.answer_template.split("{answer}"))
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [end_of_turn_id]
-    not_rewarded = 0
-    if settings.reward_tokens == "answer":
-        before_answer = between + settings.answer_template.split("{answer}")[0]
-        for i in range(len(answer_ids)):  # tokens that together are in the text before the answer
-            if before_answer.startswith(decode(tokenizer, tuple(answer_ids[:i]))):
-                not_rewarded = i
-    return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished, not_rewarded)
+    before_answer = between + settings.answer_template.split("{answer}")[0]
+    template = 0
+    for i in range(len(answer_ids)):  # tokens that together are in the text before the answer
+        if before_answer.startswith(decode(tokenizer, tuple(answer_ids[:i]))):
+            template = i
+    return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished, template)
 
 
 def token_logps(model: nn.Module, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,8 +157,9 @@ def clip(reward: float, settings: Settings) -> float:
 def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row], settings: Settings) -> Scores:
     """Rewards, advantages and answer weights of the K samples of one prompt, all detached."""
     number = len(rows)
-    answer_logps, own_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], []
-    for row in rows:
+    answer_logps, own_logp, rewarded_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], [], []
+    not_rewarded = [row.template if settings.reward_tokens == "answer" else 0 for row in rows]
+    for row, first in zip(rows, not_rewarded, strict=True):
         with torch.no_grad():
             z, y = token_logps(policy, row)
         answer_logps.append(y)
@@ -170,24 +170,25 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
             with torch.no_grad():
                 z0, _ = token_logps(reference, row)
             kl.append((z.sum() - z0.sum()).item())
-        template, own = y[: row.not_rewarded], y[row.not_rewarded :].clone().requires_grad_()
-        own_logp.append(own.sum().item())
-        reward = row_reward(settings.reward_type, own)
+        own_logp.append(y[row.template :].sum().item())
+        others, rewarded = y[:first], y[first:].clone().requires_grad_()
+        rewarded_logp.append(rewarded.sum().item())
+        reward = row_reward(settings.reward_type, rewarded)
         own_reward.append(reward.item())
-        weights.append(torch.cat([torch.ones_like(template), torch.autograd.grad(reward, own)[0]]))
+        weights.append(torch.cat([torch.ones_like(others), torch.autograd.grad(reward, rewarded)[0]]))
     answer_logp = [y.sum().item() for y in answer_logps]
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
     if settings.reward_type == "jepo":
-        bound = log_mean_exp(own_logp)
-        shares = torch.softmax(torch.tensor(own_logp, dtype=torch.float64), dim=0)  # dB / d l_k
+        bound = log_mean_exp(rewarded_logp)
+        shares = torch.softmax(torch.tensor(rewarded_logp, dtype=torch.float64), dim=0)  # dB / d l_k
         own_reward = [bound] * number
         advantage = []
         for k in range(number):
-            without_k = log_mean_exp([value for j, value in enumerate(own_logp) if j != k])
+            without_k = log_mean_exp([value for j, value in enumerate(rewarded_logp) if j != k])
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
-            weights[k][rows[k].not_rewarded :] = number * shares[k]
+            weights[k][not_rewarded[k] :] = number * shares[k]
     else:
         r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]

@@ -449,11 +449,8 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     close(logged["latro/answer_logp"], answer_logp.mean(), "latro/answer_logp")
     own_logp = torch.tensor(joined(scores, "own_logp"))
     close(logged["latro/answer_prob"] / own_logp.exp().mean(), 1.0, "latro/answer_prob")
-    if reward_tokens == ANSWER_TOKENS:
-        close(logged["latro/template_logp"], (answer_logp - own_logp).mean(), "latro/template_logp")
-        assert logged["latro/template_logp"] < -1
-    else:
-        assert "latro/template_logp" not in logged
+    close(logged["latro/template_logp"], (answer_logp - own_logp).mean(), "latro/template_logp")
+    assert logged["latro/template_logp"] < -1
     close(logged["latro/finished_ratio"], sum(row.finished for row in rows) / len(rows), "latro/finished_ratio")
     tokens = sum(len(row.rationale) for row in rows)
     close(logged["kl"], sum(joined(scores, "kl")) / tokens, "kl (per token, as TRL logs it)")

@@ -148,14 +148,13 @@ def test_an_unknown_metric_for_the_best_model_is_refused_at_once(tmp_path: Path,
         make_trainer(tmp_path, datasets, **settings)
 
 
-@pytest.mark.parametrize("reward_tokens", ["template_and_answer", "answer"])
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_the_known_metrics_are_those_that_evaluation_logs(tmp_path: Path, beta: float, reward_tokens: str) -> None:
-    trainer = make_trainer(tmp_path, reward_tokens=reward_tokens)
+def test_the_known_metrics_are_those_that_evaluation_logs(tmp_path: Path, beta: float) -> None:
+    trainer = make_trainer(tmp_path)
     trainer.beta = beta
     trainer.engine.sampler = trainer.model  # no importance ratios in an evaluation
     logged = {name.removeprefix("eval_") for name in trainer.evaluate()}
-    assert logged - {"latro/length_reward_corr", "epoch"} == set(metric_names(4, beta, reward_tokens))
+    assert logged - {"latro/length_reward_corr", "epoch"} == set(metric_names(4, beta))
 
 
 def test_an_evaluation_that_splits_prompts_is_refused_at_once(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_rows_have_no_hole_and_masks_from_lengths(rows, multiple):
 
     longest = max(len(prompt) + len(rationale) + len(answer) for prompt, rationale, answer in rows)
     width = next(width for width in range(longest, longest + 8) if width % (multiple or 1) == 0)
-    assert list(batch) == ["input_ids", "attention_mask", "rationale_mask", "answer_mask", "reward_mask"]
+    assert list(batch) == ["input_ids", "attention_mask", "rationale_mask", "answer_mask", "own_mask"]
     assert all(tensor.shape == (len(rows), width) and tensor.dtype == torch.long for tensor in batch.values())
     for index, (prompt, rationale, answer) in enumerate(rows):
         lengths = len(prompt), len(rationale), len(answer), width - len(prompt) - len(rationale) - len(answer)
@@ -240,16 +240,16 @@ def test_rows_have_no_hole_and_masks_from_lengths(rows, multiple):
             ("attention_mask", [1, 1, 1, 0]),
             ("rationale_mask", [0, 1, 0, 0]),
             ("answer_mask", [0, 0, 1, 0]),
-            ("reward_mask", [0, 0, 1, 0]),
+            ("own_mask", [0, 0, 1, 0]),
         ]:
             expected = [one for one, length in zip(ones, lengths, strict=True) for _ in range(length)]
             assert batch[name][index].tolist() == expected
 
 
-def test_the_rewards_mask_leaves_out_the_template():
+def test_the_answers_own_mask_leaves_out_the_template():
     batch = pack_rows([[1, 2], [1]], [[4], []], [[5, 6, 7], [5, 7]], PAD, template_lengths=[2, 0])
     assert batch["answer_mask"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 1, 1, 0, 0, 0]]
-    assert batch["reward_mask"].tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]]
+    assert batch["own_mask"].tolist() == [[0, 0, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]]
 
 
 def test_log_probs_of_the_engine_stand_on_the_rationales_tokens():

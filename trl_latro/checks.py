@@ -78,7 +78,7 @@ def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:
             "`num_generations_eval`."
         )
     if args.metric_for_best_model is not None:
-        known = metric_names(num_generations, args.beta, args.reward_tokens)
+        known = metric_names(num_generations, args.beta)
         names = [f"eval_{prefix}{name}" for prefix in prefixes for name in known]
         if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in names:
             raise ValueError(

@@ -19,7 +19,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 logger = logging.getLogger(__name__)
 
 # Of both tests, the same for all models and tasks: standard errors, and prompts that a mean rests on at least
-_SURE, _PROMPTS = 3.0, 48
+_SURE, _PROMPTS = 3.0, 32
+# The first test needs no change, so it can come after the first prompts
+_FIRST_PROMPTS = 16
 
 
 class PromptColumns(NamedTuple):
@@ -83,8 +85,12 @@ class CollapseMonitor(TrainerCallback):
         self._first: list[PromptColumns] = []  # of the first prompts, as many as a mean needs
         self._last: deque[PromptColumns] = deque()  # of the last ones, not among the first
 
-    def observe(self, columns: PromptColumns) -> None:
-        """Take in the prompts of a rollout; those of all processes, so that all come to the same verdict."""
+    def observe(self, lengths: Tensor, advantages: Tensor, answer_logps: Tensor, num_generations: int) -> None:
+        """
+        Take in the samples of a rollout, see [`prompt_columns`]; those of all processes, so that all come to the same
+        verdict.
+        """
+        columns = prompt_columns(lengths, advantages, answer_logps, num_generations)
         if _count(self._first) < _PROMPTS:
             self._first.append(columns)
             return
@@ -94,7 +100,7 @@ class CollapseMonitor(TrainerCallback):
 
     def diagnosis(self) -> str | None:
         """What goes wrong, `None` if nothing does or too few prompts were seen."""
-        if _count(self._first) < _PROMPTS:
+        if _count(self._first) < _FIRST_PROMPTS:
             return None
         first = _together(self._first)
         now = _together([*self._last]) if _count(self._last) >= _PROMPTS else first
@@ -113,6 +119,17 @@ class CollapseMonitor(TrainerCallback):
                 f"to {now.answer_probs.mean():.3f}: the model learns to hedge, or to guess, and reasons less"
             )
         return None
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs to come to the same verdicts."""
+        first, last = ([tuple(one) for one in rollouts] for rollouts in (self._first, self._last))
+        return {"first": first, "last": last, "collapsed_at": self.collapsed_at}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what [`state`] has saved."""
+        self._first = [PromptColumns(*one) for one in state["first"]]
+        self._last = deque(PromptColumns(*one) for one in state["last"])
+        self.collapsed_at = state["collapsed_at"]
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

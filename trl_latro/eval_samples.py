@@ -8,13 +8,13 @@ from .objective import Credit
 from .samples import LossColumns, SampleColumns, ScoredSamples, accuracy_metrics, length_metrics, reward_metrics
 
 
-def metric_names(num_generations: int, beta: float, reward_tokens: str | None) -> list[str]:
+def metric_names(num_generations: int, beta: float) -> list[str]:
     """What an evaluation logs, without prefix. Beside it are aux_loss, for a model of experts, and length_reward_corr."""
     lengths = [f"{kind}{part}_length" for part in ("", "_terminated") for kind in ("mean", "min", "max")]
     return [
         *("loss", "accuracy", f"maj@{num_generations}", "no_answer", "reward", "reward_std", "frac_reward_zero_std"),
-        *("latro/answer_logp", "latro/answer_prob", "latro/finished_ratio", "latro/policy_loss", "latro/answer_loss"),
-        *(["latro/template_logp"] if reward_tokens == "answer" else []),
+        *("latro/answer_logp", "latro/answer_prob", "latro/template_logp", "latro/finished_ratio"),
+        *("latro/policy_loss", "latro/answer_loss"),
         *(["kl"] if beta != 0.0 else []),
         *("entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),
         *(f"completions/{name}" for name in ("clipped_ratio", *lengths)),
@@ -49,9 +49,7 @@ class EvalSamples:
             )
         )
 
-    def metrics(
-        self, num_generations: int, beta: float, answer_coef: float, reward_tokens: str | None
-    ) -> dict[str, float]:
+    def metrics(self, num_generations: int, beta: float, answer_coef: float) -> dict[str, float]:
         """
         Metrics of all samples, and the loss.
 
@@ -62,8 +60,6 @@ class EvalSamples:
                 Coefficient of the KL.
             answer_coef (`float`):
                 Coefficient of the answer term.
-            reward_tokens (`str`, *optional*):
-                Tokens that the reward is about, one of `REWARD_TOKENS`.
         """
         if not self.batches:
             raise ValueError("The evaluation dataset has no rows. Check how it was loaded or filtered.")
@@ -71,7 +67,7 @@ class EvalSamples:
             kind(*map(torch.cat, zip(*parts, strict=True)))
             for kind, parts in zip((SampleColumns, Credit, LossColumns), zip(*self.batches, strict=True), strict=True)
         )
-        metrics = length_metrics(columns) | reward_metrics(columns, credit, num_generations, beta, reward_tokens)
+        metrics = length_metrics(columns) | reward_metrics(columns, credit, num_generations, beta)
         metrics |= losses.metrics(columns.rationale_lengths.sum())
         accuracy = accuracy_metrics(self.grades, num_generations)
         metrics |= {name: sum(values) / len(values) for name, values in accuracy.items()}

@@ -33,7 +33,14 @@ _NOT_NEGATIVE = {
 }
 _NOT_NEGATIVE_OR_NONE = {"epsilon_high": "the clipping range [1 - epsilon, 1 + epsilon_high] would be empty"}
 _FLAGS = (
-    *("share_prompts", "skip_nonfinite_steps", "normalize_advantages", "mask_truncated_completions"),
+    *(
+        "share_prompts",
+        "skip_nonfinite_steps",
+        "monitor_collapse",
+        "stop_on_collapse",
+        "normalize_advantages",
+        "mask_truncated_completions",
+    ),
     *("disable_dropout", "use_vllm", "use_transformers_continuous_batching", "shuffle_dataset"),
     "vllm_importance_sampling_correction",
 )

@@ -63,6 +63,10 @@ class LaTROConfig(RLOOConfig):
             sampled, as vLLM does: that of the whole rationale under the policy, over that of the engine.
         vllm_importance_sampling_clip_max (`float`, *optional*, defaults to `3.0`):
             Largest importance ratio; larger ones are truncated to it.
+        monitor_collapse (`bool`, *optional*, defaults to `True`):
+            Whether to warn when training begins to teach the model to stop reasoning, see [`CollapseMonitor`].
+        stop_on_collapse (`bool`, *optional*, defaults to `False`):
+            Whether to end the training then. The checkpoints before it are kept.
         skip_nonfinite_steps (`bool`, *optional*, defaults to `False`):
             What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
             prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this step.
@@ -178,6 +182,13 @@ class LaTROConfig(RLOOConfig):
     vllm_importance_sampling_clip_max: float = field(
         default=3.0, metadata={"help": "Largest importance ratio; larger ones are truncated to it."}
     )
+    monitor_collapse: bool = field(
+        default=True,
+        metadata={"help": "Whether to warn when training begins to teach the model to stop reasoning."},
+    )
+    stop_on_collapse: bool = field(
+        default=False, metadata={"help": "Whether to end the training then. The checkpoints before it are kept."}
+    )
     skip_nonfinite_steps: bool = field(
         default=False,
         metadata={
@@ -208,6 +219,10 @@ class LaTROConfig(RLOOConfig):
         self._check_reward_type()
         if self.reward_tokens is None:
             self.reward_tokens = self.reward.tokens
+        if self.stop_on_collapse and not self.monitor_collapse:
+            raise ValueError(
+                "`stop_on_collapse` is True, but `monitor_collapse` is False, so no collapse is seen: set it to True."
+            )
         if self.skip_nonfinite_steps and self.deepspeed_plugin is not None:
             raise ValueError(
                 "`skip_nonfinite_steps` is True, but DeepSpeed takes the step as soon as it has the gradients, so none "

@@ -25,6 +25,7 @@ from trl.trainer.utils import get_config_model_id, use_adapter
 
 from . import checks, objective, samples, shared_prompt
 from .answer_template import AnswerTemplate
+from .collapse_monitor import CollapseMonitor
 from .durability.trainer import DurableTrainer
 from .end_of_turn import find_end_of_turn
 from .eval_samples import EvalSamples
@@ -176,7 +177,10 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._rollouts: dict[str, Rollout] = {}  # the last samples of "train" and of "eval"
         self._eval_samples = EvalSamples()  # of the evaluation under way
         self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
+        self._monitor = CollapseMonitor(stop=args.stop_on_collapse)  # has seen the samples up to here
         self.add_callback(self._guard)
+        if args.monitor_collapse:
+            self.add_callback(self._monitor)
         if args.reward_tokens == "answer" and self.accelerator.is_main_process:
             logger.warning("The reward is about the answer alone; the template before it is learnt by its likelihood.")
 
@@ -187,10 +191,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
         answers = [self.truncator.no_rationale().lead + self.answer_template.fill(text) for text in answer]
         answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
-        prompt_lengths = [len(ids) for ids in prompt_ids]
-        answer_lengths = [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
+        lengths = [len(ids) for ids in prompt_ids], [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
         limits = (self.max_completion_length, self.max_positions)
-        checks.check_lengths(prompt, prompt_lengths, answer_lengths, *limits, where, first_row)
+        checks.check_lengths(prompt, *lengths, *limits, where, first_row)
         return prompt_ids
 
     def _tokenize(self, prompts: list) -> list[list[int]]:
@@ -345,16 +348,14 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if is_conversational({"prompt": prompts[0]}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
         rationales = [one.rationale for one in completions]
-        writing = (self.answer_template, self.truncator.decode, end_of_turn_id)
-        answer_ids, template_lengths = encode_answers(rationales, answers, *writing)
+        how = (self.answer_template, self.truncator.decode, end_of_turn_id)
+        answer_ids, template_lengths = encode_answers(rationales, answers, *how)
         # In evaluation nothing is corrected: its metrics are those of the samples as they were drawn
         logps = [one.logps for one in completions if one.logps is not None] if self.model.training else []
-        batch = pack_rows(
-            *(prompt_ids, [rationale.ids for rationale in rationales], answer_ids),
-            *(self._tokenizer.pad_token_id, self.pad_to_multiple_of),
-            template_lengths=template_lengths if self.args.reward_tokens == "answer" else None,
-            sampling_logps=logps or None,
-        )
+        ids = (prompt_ids, [rationale.ids for rationale in rationales], answer_ids)
+        padding = (self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+        batch = pack_rows(*ids, *padding, template_lengths, logps or None)
+        batch["reward_mask"] = batch["own_mask" if self.args.reward_tokens == "answer" else "answer_mask"]
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     def _grade(self, inputs: list[dict[str, Any]], completions: list[Completion]) -> list[Grade]:
@@ -519,8 +520,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         rows: Any = dataloader.dataset
         self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if has_length(rows) else None)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        settings = (self.num_generations_eval, self.beta, self.args.answer_coef, self.args.reward_tokens)
-        metrics = self._eval_samples.metrics(*settings)
+        metrics = self._eval_samples.metrics(self.num_generations_eval, self.beta, self.args.answer_coef)
         metrics["num_tokens"] = self.state.num_input_tokens_seen
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
@@ -531,6 +531,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         return super().state_of_process() | {
             "step": self._step,
             "metrics": dict(self._metrics["train"]),
+            "monitor": self._monitor.state(),
             "buffered_inputs": None if is_used_up else self._buffered_inputs,
             "prompts": [] if is_used_up else [row["prompt"] for row in self._rollouts["train"].table],
         }
@@ -543,6 +544,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             logger.warning("Exact within the first pass of a stream only: later prompts may be others.")
         self._step = state["step"]
         self._metrics["train"].update(state["metrics"])
+        self._monitor.load_state(state["monitor"])
         self._buffered_inputs = state["buffered_inputs"]
         self._rollouts["train"] = Rollout([{"prompt": prompt} for prompt in state["prompts"]])
 
@@ -565,12 +567,13 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if mode == "train":
             self.state.num_input_tokens_seen += int((columns.prompt_lengths + columns.sampled_lengths).long().sum())
             self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-            settings = (self._group_size, self.beta, self.args.reward_tokens)
-            metrics = samples.length_metrics(columns) | samples.reward_metrics(columns, credit, *settings)
+            metrics = samples.reward_metrics(columns, credit, self._group_size, self.beta)
+            metrics |= samples.length_metrics(columns)
             if rollout.has_logps:
                 metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
             for name, value in metrics.items():
                 self._metrics[mode][name].append(value)
+            self._monitor.observe(columns.rationale_lengths, credit.advantages, columns.own_logps, self._group_size)
 
         # The parent prints the table and sends it to the trackers
         for name in ("prompt", "completion"):

@@ -147,14 +147,14 @@ def pack_rows(
         pad_to_multiple_of (`int`, *optional*):
             Round the width up to a multiple of this.
         template_lengths (`list[int]`, *optional*):
-            First tokens of each row's answer that its reward is not about. If `None`, it is about all of them.
+            Tokens of the template before each row's answer itself, the first of `answer_ids`; none if `None`.
         sampling_logps (`Sequence[Sequence[float | None]]`, *optional*):
             The engine's log-probs of each row's rationale; TRL has `None` for a NaN of vLLM's.
 
     Returns:
-        `dict[str, Tensor]`: `input_ids`, `attention_mask`, `rationale_mask`, `answer_mask` and `reward_mask`, long,
-        `(B, L)`. The masks are 1 on the columns of all tokens, of the rationale's, of the answer's, and of those of the
-        answer's that the reward is about. With `sampling_logps` these too, float, 0 on other columns.
+        `dict[str, Tensor]`: `input_ids`, `attention_mask`, `rationale_mask`, `answer_mask` and `own_mask`, long,
+        `(B, L)`. The masks are 1 on the columns of all tokens, of the rationale's, of the answer's in its template, and of
+        the answer's own and what follows. With `sampling_logps` these too, float, 0 on other columns.
     """
     rows = list(zip(prompt_ids, rationale_ids, answer_ids, template_lengths or [0] * len(prompt_ids), strict=True))
     longest = max(len(prompt) + len(rationale) + len(answer) for prompt, rationale, answer, _ in rows)
@@ -163,7 +163,7 @@ def pack_rows(
     attention_mask = torch.zeros_like(input_ids)
     rationale_mask = torch.zeros_like(input_ids)
     answer_mask = torch.zeros_like(input_ids)
-    reward_mask = torch.zeros_like(input_ids)
+    own_mask = torch.zeros_like(input_ids)
     for index, (prompt, rationale, answer, template_length) in enumerate(rows):
         answer_start = len(prompt) + len(rationale)
         end = answer_start + len(answer)
@@ -171,13 +171,13 @@ def pack_rows(
         attention_mask[index, :end] = 1
         rationale_mask[index, len(prompt) : answer_start] = 1
         answer_mask[index, answer_start:end] = 1
-        reward_mask[index, answer_start + template_length : end] = 1
+        own_mask[index, answer_start + template_length : end] = 1
     batch = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "rationale_mask": rationale_mask,
         "answer_mask": answer_mask,
-        "reward_mask": reward_mask,
+        "own_mask": own_mask,
     }
     if sampling_logps is not None:
         flat = [math.nan if logp is None else logp for logps in sampling_logps for logp in logps]

@@ -20,7 +20,7 @@ class SampleColumns(NamedTuple):
     values: Tensor  # R, what the answer's log-probs say of the rationale
     kl: Tensor
     answer_logps: Tensor  # of the template too
-    reward_logps: Tensor  # of the tokens that the reward is about
+    own_logps: Tensor  # of the answer's own tokens and what follows
     finished: Tensor
     prompt_lengths: Tensor
     sampled_lengths: Tensor
@@ -149,7 +149,7 @@ def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleCo
         values,
         less("reference_logps").sum(1),
         logprob(logps, batch["answer_mask"]),  # l(z) = log pi(y|x,z)
-        logprob(logps, batch["reward_mask"]),
+        logprob(logps, batch["own_mask"]),
         batch["finished"],
         batch["prompt_lengths"],
         batch["sampled_lengths"],
@@ -231,9 +231,7 @@ def length_metrics(columns: SampleColumns) -> dict[str, float]:
     }
 
 
-def reward_metrics(
-    columns: SampleColumns, credit: Credit, num_generations: int, beta: float, reward_tokens: str | None
-) -> dict[str, float]:
+def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int, beta: float) -> dict[str, float]:
     """
     Metrics of the rewards.
 
@@ -246,8 +244,6 @@ def reward_metrics(
             Rationales per prompt, K.
         beta (`float`):
             Coefficient of the KL.
-        reward_tokens (`str`, *optional*):
-            Tokens that the reward is about, one of `REWARD_TOKENS`.
     """
     rewards, kl, answer_logps, lengths = credit.rewards, columns.kl, columns.answer_logps, columns.rationale_lengths
     group_std = (rewards - beta * kl).view(-1, num_generations).std(1, correction=0)  # (N / K,)
@@ -256,11 +252,10 @@ def reward_metrics(
         "reward_std": rewards.std() if len(rewards) > 1 else torch.zeros(()),
         "frac_reward_zero_std": (group_std < 1e-8).float().mean(),
         "latro/answer_logp": answer_logps.mean(),
-        "latro/answer_prob": columns.reward_logps.exp().mean(),
+        "latro/answer_prob": columns.own_logps.exp().mean(),
+        "latro/template_logp": (answer_logps - columns.own_logps).mean(),
         "latro/finished_ratio": columns.finished.mean(),
     }
-    if reward_tokens == "answer":
-        metrics["latro/template_logp"] = (answer_logps - columns.reward_logps).mean()
     if beta != 0.0:
         metrics["kl"] = kl.sum() / lengths.sum().clamp(min=1.0)  # per token, as in RLOO
     # Within a prompt the advantage is the reward r_k, shifted and scaled
