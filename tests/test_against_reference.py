@@ -181,7 +181,7 @@ def train(case: Case, path: str) -> Run:
     perturb(trainer.model, seed=2)
     if case.engine_logps:
         trainer.engine.sampler = policy_with(snapshot(trainer.model)).float()
-        perturb(trainer.engine.sampler, seed=3, size=0.01)
+        perturb(trainer.engine.sampler, seed=3, size=0.04)
     recorder = Recorder(trainer)
     trainer.add_callback(recorder)
     trainer.train()
@@ -471,7 +471,7 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     "config", [{}, WHOLE, {"reward_type": "jepo"}], ids=["scores first", "scores in the loss", "jepo"]
 )
 def test_metrics_of_the_engines_log_probs_agree_with_the_reference(tmp_path, config):
-    run = train(Case({"vllm_importance_sampling_clip_max": 1.01, **config}, engine_logps=True), str(tmp_path))
+    run = train(Case({"vllm_importance_sampling_clip_max": 1.1, **config}, engine_logps=True), str(tmp_path))
     generation = run.trainer.engine.generations[0]
     rows, scores = score_generation(run, generation)
     old_policy, differences = run.policy_with(generation.policy), []
@@ -481,7 +481,7 @@ def test_metrics_of_the_engines_log_probs_agree_with_the_reference(tmp_path, con
                 reference.token_logps(old_policy, row)[0] - reference.token_logps(run.sampler, row)[0]
             ).tolist()
     ratios = row_factors(run, rows, scores)
-    assert max(ratios) == 1.01 and min(ratios) < 1.0, "some are truncated, some are not"
+    assert max(ratios) == 1.1 and min(ratios) < 0.9, "some are truncated, some are not"
     logged = run.trainer.state.log_history[0]
     expected = {
         "sampling_logp_difference/mean": sum(map(abs, differences)) / len(differences),
