@@ -14,13 +14,13 @@ class Sampled(NamedTuple):
     Args:
         ids (`list[int]`):
             Tokens, with the EOS token if there was one. Padding and any other tokens may follow.
-        logps (`list[float]`, *optional*):
+        logps (`list[float | None]`, *optional*):
             Log-probs of these tokens under the distribution that they were drawn from, `None` where the engine does not
-            give them.
+            give them. One that is `None` was NaN.
     """
 
     ids: list[int]
-    logps: list[float] | None = None
+    logps: list[float | None] | None = None
 
 
 class Completion(NamedTuple):
@@ -39,7 +39,7 @@ class Completion(NamedTuple):
             Text of `ids`, without the EOS token.
         graded_text (`str`):
             The same without a block of thinking: where the completion's own answer stands.
-        logps (`list[float]`, *optional*):
+        logps (`list[float | None]`, *optional*):
             The engine's log-probs of the rationale's tokens.
     """
 
@@ -48,7 +48,7 @@ class Completion(NamedTuple):
     rationale: Rationale
     text: str
     graded_text: str
-    logps: list[float] | None
+    logps: list[float | None] | None
 
 
 class RolloutEngine(ABC):
