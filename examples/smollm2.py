@@ -54,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": 4 * SAMPLES,
     "gradient_accumulation_steps": PROMPTS // 4,
     "learning_rate": 1e-5,
+    "lr_scheduler_type": "constant",
     "beta": 0.02,
     "max_completion_length": MAX_TOKENS,
     "bf16": True,  # products in bfloat16, weights in float32
@@ -66,15 +67,15 @@ SETTINGS: dict[str, Any] = {
     "report_to": "none",
 }
 
-# Metric -> its name in the table, and whether it is a share
+# Metric -> its name in the table, and the decimals of a number; shares are in percent
 SHOWN = {
-    "greedy_accuracy": ("greedy accuracy", True),
-    "sample_accuracy": ("accuracy of samples, T=1", True),
-    "pass@4": ("one of 4 samples right", True),
-    "sample_rationale_tokens": ("tokens of a rationale", False),
-    "answer_logp_sample_rationale": ("log-prob of the answer, own rationale", False),
-    "answer_logp_gold_rationale": ("log-prob of the answer, gold rationale", False),
-    "answer_logp_no_rationale": ("log-prob of the answer, no rationale", False),
+    "greedy_accuracy": ("greedy accuracy (%)", 1),
+    "sample_accuracy": ("samples, T=1 (%)", 1),
+    "pass@4": ("one of 4 samples (%)", 1),
+    "sample_rationale_tokens": ("tokens of a rationale", 1),
+    "answer_logp_sample_rationale": ("answer log-prob, own\nrationale before it", 2),
+    "answer_logp_gold_rationale": ("... solution before it", 2),
+    "answer_logp_no_rationale": ("... nothing before it", 2),
 }
 
 
@@ -102,7 +103,10 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" in logs:  # not the summary at the end
             self.logs.append({"step": state.global_step, **logs})
-            self.progress.update(self.task, state=f"{self.metric} {float(logs[self.metric]):.3g}")
+            shown = f"{self.metric} {logs[self.metric]:.3f}"
+            self.progress.update(self.task, state=shown)
+            if not self.progress.console.is_terminal:  # which shows no bar until it is done
+                self.progress.console.print(f"  {self.name} {state.global_step}/{state.max_steps}: {shown}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.progress.stop()
@@ -143,19 +147,23 @@ def evaluate(model: Path, task: Path, folder: Path) -> None:
 
 
 def make_table(before: Path, after: Path, problems: int) -> Table:
-    """Both evaluations with their intervals, and the paired differences."""
+    """Both evaluations and their paired differences, each number above its 95 % interval."""
     results = [json.loads((folder / RESULTS).read_text())["metrics"] for folder in (before, after)]
     differences = compare(before, after)
-    title = f"{problems} held-out problems, 95 % intervals"
-    table = Table("", "warm start", "LaTRO", "difference", title=title)
-    for metric, (name, is_share) in SHOWN.items():
-        scale, digits, unit = (100, 1, " %") if is_share else (1, 2, "")
-        cells = [
-            f"{scale * of['value']:.{digits}f}{unit} ({scale * of['low']:.{digits}f} to {scale * of['high']:.{digits}f})"
-            for of in (results[0][metric], results[1][metric])
-        ]
-        value, low, high = (scale * number for number in differences[metric].difference)
-        table.add_row(name, *cells, f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})")
+    table = Table("", title=f"{problems} held-out problems, with 95 % intervals")
+    for column in ("warm start", "LaTRO", "difference"):
+        table.add_column(column, justify="right")
+    for metric, (name, decimals) in SHOWN.items():
+        scale = 100 if name.endswith("(%)") else 1
+        cells = []
+        for (value, low, high), sign in (
+            (results[0][metric].values(), ""),
+            (results[1][metric].values(), ""),
+            (differences[metric].difference, "+"),
+        ):
+            form = f"{sign}.{decimals}f"
+            cells.append(f"{scale * value:{form}}\n[dim]{scale * low:{form}} to {scale * high:{form}}[/dim]")
+        table.add_row(name, *cells)
     return table
 
 

@@ -1,13 +1,18 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The word problems of `make smollm2`, and how its model is fetched and kept: what needs neither model nor network."""
 
+import json
 import re
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from tiny import byte_level_tokenizer, save_model
 from trl_latro.durability.checkpoints import OutputDirError
 from trl_latro.tasks.registry import get_task
 
@@ -121,3 +126,43 @@ def test_the_script_refuses_what_has_no_meaning_before_it_fetches_anything(
     with pytest.raises(SystemExit):
         smollm2.main([option, "0"])
     assert f"{option} must be at least 1, not 0" in capsys.readouterr().err
+
+
+def test_the_whole_script_on_a_tiny_model_in_the_place_of_smollm2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")
+    command = [sys.executable, str(EXAMPLES / "smollm2.py"), "--steps", "2", "--test_problems", "4"]
+    command += [
+        "--output_dir",
+        str(tmp_path / "run"),
+        "--per_device_train_batch_size",
+        "64",
+        "--learning_rate",
+        "1e-3",
+    ]
+    monkeypatch.setenv("TRL_LATRO_CACHE", str(tmp_path / "cache"))
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout
+        outputs.append(done.stdout)
+    assert "SFT 30/30: loss" in outputs[0] and "SFT 30/30: loss" not in outputs[1], "it is kept"
+    for output in outputs:
+        assert "LaTRO 2/2: reward" in output and "{'loss'" not in output and "arning" not in output
+        assert re.search(r"greedy accuracy \(%\) +│ +[\d.]+ │ +[\d.]+ │ +[+-][\d.]+ │", output), output
+    results = json.loads((tmp_path / "run" / "smollm2.json").read_text())
+    assert [log["step"] for log in results["latro_logs"]] == [1, 2]
+    (warm_start,) = (path for path in (tmp_path / "cache").glob("*-word-problems-*") if path.is_dir())
+    before, after = (load_file(folder / "model.safetensors") for folder in (warm_start, tmp_path / "run" / "model"))
+    assert not torch.equal(before["lm_head.weight"], after["lm_head.weight"])
+    solved, trained_on, tested_on = (
+        {json.loads(line)["question"] for line in file.read_text().splitlines()}
+        for file in (
+            warm_start / "warm_start.jsonl",
+            tmp_path / "run" / "word_problems" / "train.jsonl",
+            tmp_path / "run" / "word_problems" / "test.jsonl",
+        )
+    )
+    assert (len(solved), len(trained_on), len(tested_on)) == (480, 32, 4)
+    assert len(solved | trained_on | tested_on) == 516
