@@ -160,7 +160,7 @@ def draw(runs: Runs, path: Path) -> None:
             )
             axes.plot(steps, curves.T, color=COLOURS[method], linewidth=0.6, alpha=0.5)
     axes = grid[1, 1]
-    axes.set_title("Test puzzles: samples right (%)")
+    axes.set(title="Test puzzles: samples right (%)", ylim=(0, 101))
     for method, seeds in runs.items():
         steps = [look["step"] for look in seeds[0]["looks"]]
         over_seeds = [accuracy(seeds, look, "samples") for look in range(len(steps))]
