@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 
 BEGIN, END = "<!-- tables: written by examples/collapse -->", "<!-- end of tables -->"
-COLOURS = dict(zip(METHODS, ("C0", "C3", "C1", "C2", "tab:gray", "black"), strict=True))
+COLOURS = dict(zip(METHODS, ("C0", "C3", "C1", "tab:brown", "C2", "tab:gray", "black"), strict=True))
 
 Runs = dict[str, list[dict[str, Any]]]  # method -> its runs by seed
 

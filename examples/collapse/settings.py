@@ -25,7 +25,8 @@ def half_power(logps: Tensor, mask: Tensor) -> Tensor:
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "logprob": {"reward_type": "logprob"},
     "jepo": {"reward_type": "jepo"},
-    "prob": {"reward_type": "prob"},
+    "prob_all": {"reward_type": "prob", "reward_tokens": "template_and_answer"},
+    "prob": {"reward_type": "prob", "reward_tokens": "answer"},
     "half_power": {"reward_type": half_power},
     "logprob_answer_0.1": {"reward_type": "logprob", "answer_coef": 0.1},
     "logprob_answer_0": {"reward_type": "logprob", "answer_coef": 0.0},
@@ -34,7 +35,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 METHODS = {
     "logprob": "`logprob`",
     "jepo": "`jepo`",
-    "prob": "`prob`",
+    "prob_all": "`prob` of template and answer",
+    "prob": "`prob` of the answer",
     "half_power": "`((p^0.5) - 1) / 0.5`",
     "logprob_answer_0.1": "`logprob`, `answer_coef` 0.1",
     "logprob_answer_0": "`logprob`, `answer_coef` 0",
