@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study benchmark gpu test test-slow backends lint format typecheck smollm2 clean
+.PHONY: quickstart study study-collapse benchmark gpu test test-slow backends lint format typecheck smollm2 clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -20,6 +20,10 @@ smollm2: .venv/.smollm2-installed
 
 study: .venv/.quickstart-installed
 	.venv/bin/python examples/study
+
+# From the results in docs/collapse; all of them anew with ARGS=--from-scratch.
+study-collapse: .venv/.quickstart-installed
+	.venv/bin/python examples/collapse $(ARGS)
 
 # What the CPU can say, and docs/speed.md; on a GPU see there.
 benchmark: .venv/.quickstart-installed

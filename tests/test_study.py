@@ -71,12 +71,13 @@ def test_house_base_model_can_walk_but_mostly_guesses() -> None:
     assert 0.15 * len(puzzles) < accuracy < 0.4 * len(puzzles)
 
 
-def test_house_base_model_is_what_its_script_makes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", ["house", "weak_house"])
+def test_house_base_models_are_what_their_script_makes(task: str, tmp_path: Path) -> None:
     script = EXAMPLES / "puzzles" / "make_base_model.py"
-    command = [sys.executable, str(script), "--task", "house", "--steps", "1", "--output_dir", str(tmp_path)]
+    command = [sys.executable, str(script), "--task", task, "--steps", "1", "--output_dir", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        assert read_settings(tmp_path / name) == read_settings(BASE_MODEL / name), name
+        assert read_settings(tmp_path / name) == read_settings(TASKS[task].base_model / name), name
 
 
 @pytest.mark.parametrize("name", list(TASKS))

@@ -1,12 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Make `dial_base_model/` or `house_base_model/`: a tiny Llama that can work a puzzle step by step, but mostly guesses.
+"""Make a base model, such as `dial_base_model/`: a tiny Llama that can work a puzzle step by step, but mostly guesses.
 
     python examples/puzzles/make_base_model.py --task dial
     python examples/puzzles/make_base_model.py --task house
+    python examples/puzzles/make_base_model.py --task weak_house
 
 It stands for a pre-trained language model: it has read correct texts, sloppy texts and, more than anything else, texts
 that say "I guess." and name some answer. It never reads a held-out puzzle. Everything is seeded. It takes some ten to
-twenty minutes on one core.
+twenty minutes on one core. The weak house has read sloppier texts: most of the rationales that it writes are wrong.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ TASKS = {
         steps=2400,
     ),
 }
+TASKS["weak_house"] = replace(
+    TASKS["house"], folder="weak_house_base_model", slip_rate=0.45, mix=(0.10, 0.35, 0.55), steps=2000
+)
 
 
 def make_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -154,10 +158,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=list(TASKS), default="dial")
     parser.add_argument("--output_dir", type=Path, help="by default the task's folder beside this script")
-    parser.add_argument("--steps", type=int, help="of training; by default 2600 for the dial and 2400 for the house")
+    parser.add_argument("--steps", type=int, help="of training; by default those of the task")
+    parser.add_argument("--slip_rate", type=float, help="of the steps of a sloppy text; by default that of the task")
+    parser.add_argument(
+        "--mix", type=float, nargs=3, help="shares of correct, sloppy and guessed texts; by default those of the task"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     texts = TASKS[args.task]
+    if (args.slip_rate, args.mix) != (None, None):
+        if args.output_dir is None:
+            parser.error(
+                "--slip_rate and --mix make another base model than the task's: name its folder with --output_dir."
+            )
+        slip_rate = texts.slip_rate if args.slip_rate is None else args.slip_rate
+        texts = replace(texts, slip_rate=slip_rate, mix=tuple(args.mix or texts.mix))
     output_dir = args.output_dir or Path(__file__).parent / texts.folder
     steps = texts.steps if args.steps is None else args.steps
 

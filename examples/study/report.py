@@ -1,7 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The study's tables and picture, from the files of its runs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
+from .pool import read_files
 from .settings import METHODS, TASKS, TEST_SAMPLES
 
 
@@ -28,9 +28,7 @@ Runs = dict[tuple[str, str], list[dict[str, Any]]]  # (task, method) -> its runs
 
 def read_runs(output_dir: Path) -> Runs:
     runs: Runs = {}
-    for run in sorted(
-        (json.loads(path.read_text()) for path in output_dir.glob("*.json")), key=lambda run: run["seed"]
-    ):
+    for run in read_files(output_dir):
         runs.setdefault((run["task"], run["method"]), []).append(run)
     order = [(task, method) for task in TASKS for method in METHODS]
     return {key: runs[key] for key in order if key in runs}
@@ -51,13 +49,18 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
     """Write the tables into `results.md` beside `output_dir`, between their marks, and `results.png`."""
     runs = read_runs(output_dir)
     page, picture = output_dir.parent / "results.md", output_dir.parent / "results.png"
-    text = page.read_text() if page.exists() else f"{BEGIN}\n{END}\n"
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{page} should hold the lines {BEGIN!r} and {END!r} once each: the tables go between them.")
-    before, _, rest = text.partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n\n{tables(runs)}\n{END}{rest.partition(END)[2]}")
+    put_between(page, BEGIN, END, tables(runs))
     draw(runs, picture)
     return page, picture
+
+
+def put_between(page: Path, begin: str, end: str, tables: str) -> None:
+    """Write tables between two marks of a page, which is made where there is none."""
+    text = page.read_text() if page.exists() else f"{begin}\n{end}\n"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{page} should hold the lines {begin!r} and {end!r} once each: the tables go between them.")
+    before, _, rest = text.partition(begin)
+    page.write_text(f"{before}{begin}\n\n{tables}\n{end}{rest.partition(end)[2]}")
 
 
 def tables(runs: Runs) -> str:

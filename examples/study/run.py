@@ -2,10 +2,7 @@
 """One run of the study: train by one method with one seed, evaluate, and write one small file."""
 
 import json
-import multiprocessing
-import os
 import tempfile
-import threading
 import time
 import warnings
 from importlib.metadata import version
@@ -84,18 +81,6 @@ def make_quiet() -> None:
     torch.set_num_threads(1)
 
 
-def end_with_parent() -> None:
-    """Workers of a study that was killed would go on with what it had handed out."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
     """Train and evaluate, and write the file at the very end: a stopped run leaves none."""
     make_quiet()
@@ -126,13 +111,16 @@ def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
             "max_completion_length": task.max_completion_length,
             "samples_per_test_question": TEST_SAMPLES,
         },
-        "versions": {name: version(name) for name in PACKAGES},
     }
-    path = run.path(output_dir)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(result) + "\n")
-    unfinished.rename(path)
+    write_result(result, run.path(output_dir))
     return result
+
+
+def write_result(result: dict[str, Any], path: Path) -> None:
+    """The whole file or none."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(result | {"versions": {name: version(name) for name in PACKAGES}}) + "\n")
+    unfinished.rename(path)
 
 
 def per_question(evaluation: Evaluation, task: StudyTask) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class StudyTask:
 TASKS = {
     "dial": StudyTask(DialPuzzle, PUZZLES / "dial_base_model", max_completion_length=34),
     "house": StudyTask(HousePuzzle, PUZZLES / "house_base_model", max_completion_length=36),
+    "weak_house": StudyTask(HousePuzzle, PUZZLES / "weak_house_base_model", max_completion_length=36),
 }
 
 # Method -> its name in the table. Those of LaTRO are named by their reward.

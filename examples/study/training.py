@@ -73,41 +73,51 @@ def train(
     """
     The model after `steps` optimizer steps of a method of `METHODS` other than "base".
 
-    LaTRO samples `SAMPLES` rationales of each question once. Rejection sampling samples as many, before it trains.
+    Rejection sampling samples `SAMPLES` rationales of each question, before it trains.
     """
-    model, tokenizer = load_base(task)
-    questions = training_questions(task, seed, steps)
-    trainer: Trainer
     if method in REWARDS:
-        config = LaTROConfig(
-            output_dir=str(output_dir),
-            num_generations=SAMPLES,
-            max_steps=steps,
-            beta=BETA,
-            max_completion_length=task.max_completion_length,
-            reward_type=method,
-            reward_tokens="template_and_answer",  # the base models know the template
-            answer_template=ANSWER_TEMPLATE.text,
-            seed=seed,
-            **COMMON,
-        )
-        trainer = LaTROTrainer(model, config, train_dataset=questions, processing_class=tokenizer)
-    else:
-        sft_config = SFTConfig(
-            output_dir=str(output_dir),
-            max_steps=steps,
-            max_length=None,
-            seed=seed,
-            **COMMON,
-        )
-        rows = sft_rows(task, method, seed, questions, model, tokenizer)
-        # Each row equally often, in random order, and as many rows in every step
-        rows = rows.select([position % len(rows) for position in range(steps * PROMPTS * SAMPLES)])
-        trainer = SFTTrainer(model, sft_config, train_dataset=rows, processing_class=tokenizer)
+        # The base models know the template
+        objective = {"reward_type": method, "reward_tokens": "template_and_answer"}
+        return train_latro(task, objective, seed, steps, output_dir, callback)
+    model, tokenizer = load_base(task)
+    config = SFTConfig(
+        output_dir=str(output_dir),
+        max_steps=steps,
+        max_length=None,
+        seed=seed,
+        **COMMON,
+    )
+    rows = sft_rows(task, method, seed, training_questions(task, seed, steps), model, tokenizer)
+    # Each row equally often, in random order, and as many rows in every step
+    rows = rows.select([position % len(rows) for position in range(steps * PROMPTS * SAMPLES)])
+    return run_trainer(SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer), callback)
+
+
+def train_latro(
+    task: StudyTask, objective: dict[str, Any], seed: int, steps: int, output_dir: Path, callback: TrainerCallback
+) -> PreTrainedModel:
+    """The model after `steps` optimizer steps of LaTRO. It samples `SAMPLES` rationales of each question once."""
+    model, tokenizer = load_base(task)
+    config = LaTROConfig(
+        output_dir=str(output_dir),
+        num_generations=SAMPLES,
+        max_steps=steps,
+        beta=BETA,
+        max_completion_length=task.max_completion_length,
+        answer_template=ANSWER_TEMPLATE.text,
+        seed=seed,
+        **objective,
+        **COMMON,
+    )
+    questions = training_questions(task, seed, steps)
+    return run_trainer(LaTROTrainer(model, config, train_dataset=questions, processing_class=tokenizer), callback)
+
+
+def run_trainer(trainer: Trainer, callback: TrainerCallback) -> PreTrainedModel:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
     trainer.train()
-    return model.eval()
+    return trainer.model.eval()
 
 
 def sft_rows(
