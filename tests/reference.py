@@ -64,7 +64,7 @@ class Scores:
     kl: list[float]  # log pi(z_k | x) - log pi0(z_k | x)
     reward: list[float]  # R_k (jepo: the group's bound) less the penalty, without the KL
     advantage: list[float]  # A_k
-    # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), and 1 for tokens that the reward is not about; one (T_k,) per row
+    # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), and their mean for tokens that the reward is not about; one (T_k,) per row
     weights: list[torch.Tensor]
 
 
@@ -175,7 +175,8 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
         rewarded_logp.append(rewarded.sum().item())
         reward = row_reward(settings.reward_type, rewarded)
         own_reward.append(reward.item())
-        weights.append(torch.cat([torch.ones_like(others), torch.autograd.grad(reward, rewarded)[0]]))
+        (slopes,) = torch.autograd.grad(reward, rewarded)
+        weights.append(torch.cat([torch.full_like(others, slopes.mean()), slopes]))
     answer_logp = [y.sum().item() for y in answer_logps]
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
@@ -188,7 +189,7 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
             without_k = log_mean_exp([value for j, value in enumerate(rewarded_logp) if j != k])
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
-            weights[k][not_rewarded[k] :] = number * shares[k]
+            weights[k] = number * shares[k] * torch.ones_like(weights[k])
     else:
         r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]

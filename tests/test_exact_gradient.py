@@ -109,7 +109,8 @@ def exact_gradient(
 ) -> dict[str, torch.Tensor]:
     """
     -dJ/dtheta of `J = E[R - penalty - beta KL]` (jepo: of `J = E[log mean_k exp l(z_k)] - E[penalty + beta KL]`). Tokens
-    that the reward is not about have `E[grad log pi(template|x,z)]`: their likelihood, without a credit of the rationale.
+    that the reward is not about have `E[w grad log pi(template|x,z)]`, with `w` the mean weight of those that it is about:
+    their likelihood, without a credit of the rationale.
     """
     first = FIRST_TOKEN[reward_tokens]
     log_p, rest, answer_logps, template_logps = [], [], [], []
@@ -126,15 +127,19 @@ def exact_gradient(
     p = torch.stack(log_p).exp()
     assert abs(p.sum().item() - 1) < 1e-9, "the seven rationales must be all that can be sampled"
 
-    objective = (p * torch.stack(rest)).sum() + (p.detach() * torch.stack(template_logps)).sum()
+    objective = (p * torch.stack(rest)).sum()
     if reward_type == "jepo":
         logp = torch.stack([y.sum() for y in answer_logps])
         for drawn in product(range(len(RATIONALES)), repeat=NUM_GENERATIONS):
             indices = torch.tensor(drawn)
             bound = torch.logsumexp(logp[indices], 0) - math.log(NUM_GENERATIONS)
-            objective = objective + p[indices].prod() * bound
+            template = (logp[indices].softmax(0).detach() * torch.stack(template_logps)[indices]).sum()
+            objective = objective + p[indices].prod() * bound + p[indices].prod().detach() * template
     else:
-        objective = objective + sum(p[i] * row_reward(reward_type, y) for i, y in enumerate(answer_logps))
+        for i, y in enumerate(answer_logps):
+            reward = row_reward(reward_type, y)
+            (weights,) = torch.autograd.grad(reward, y, retain_graph=True)
+            objective = objective + p[i] * reward + p[i].detach() * weights.mean() * template_logps[i]
     names, parameters = zip(*policy.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad(-objective, parameters), strict=True))
 

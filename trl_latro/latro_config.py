@@ -51,7 +51,7 @@ class LaTROConfig(RLOOConfig):
             differentiable in `logps`.
         reward_tokens (`str`, *optional*):
             Tokens that `R` is a function of: `"template_and_answer"` (all that are scored, as in the paper) or `"answer"`
-            (the answer's own and what follows; the template's before them have the weight 1 in the answer term). If `None`,
+            (the answer's own and what follows; in the answer term the template's have the mean weight of these). If `None`,
             by the reward: `"answer"` for `"prob"`, `"mean_prob"` and `"geometric_mean"`, all for the others.
         answer_coef (`float`, *optional*, defaults to `1.0`):
             Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
@@ -158,7 +158,7 @@ class LaTROConfig(RLOOConfig):
         default=None,
         metadata={
             "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer' (the answer's own "
-            "and what follows; the template is then learnt by its likelihood). If not set, 'answer' for 'prob', 'mean_prob' "
+            "and what follows; the template is then learnt with their weight). If not set, 'answer' for 'prob', 'mean_prob' "
             "and 'geometric_mean', all for the others."
         },
     )

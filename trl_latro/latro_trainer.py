@@ -182,7 +182,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if args.monitor_collapse:
             self.add_callback(self._monitor)
         if args.reward_tokens == "answer" and self.accelerator.is_main_process:
-            logger.warning("The reward is about the answer alone; the template before it is learnt by its likelihood.")
+            logger.warning(
+                "The reward is about the answer alone; the template before it is learnt with the answer's weight."
+            )
 
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
@@ -463,7 +465,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
         if self.args.vllm_importance_sampling_correction:
             counts = counts * ratios
-        weights = objective.token_weights(weights, row_weights, batch["answer_mask"] - batch["reward_mask"])
+        weights = objective.token_weights(weights, row_weights, batch["answer_mask"], batch["reward_mask"])
         weights = weights * counts[:, None]
         return {"old_logps": old_logps, "advantages": advantages * counts, "answer_weights": weights}
 

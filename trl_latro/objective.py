@@ -12,7 +12,9 @@ with `w_t = dR / dlogp_t`. So one definition of `R` fixes the reward of the rati
 tokens. To add a reward, write one function here and name it in `REWARDS`. A reward that the K rationales of a prompt have
 together is a function of their values, with its derivative as the weights of the rows.
 
-`R` may be about the answer's own tokens alone. The template's tokens before them then have the weight 1.
+`R` may be about the answer's own tokens alone. The template's tokens before them then have the mean weight of the answer's:
+their likelihood is raised as far as the answer after them deserves it. With the weight 1 after every rationale, stopping is
+learnt wherever a sample stopped, too early as well, until there are no rationales left.
 """
 
 import math
@@ -283,19 +285,23 @@ def importance_ratios(
     return log_ratios.exp().clamp(max=clip_max).where(log_ratios.isfinite(), math.nan)  # (N,)
 
 
-def token_weights(weights: Tensor, row_weights: Tensor, template_mask: Tensor) -> Tensor:
+def token_weights(weights: Tensor, row_weights: Tensor, answer_mask: Tensor, reward_mask: Tensor) -> Tensor:
     """
-    Weights of the answer term, `(B, T)`: those of the reward's own tokens, times their row's, and 1 on the template's.
+    Weights of the answer term, `(B, T)`: those of the reward's own tokens, and their mean on the template's before them;
+    times their row's.
 
     Args:
         weights (`torch.Tensor` of shape `(B, T)`):
             `w_t = dR / dlogp_t`, 0 elsewhere.
         row_weights (`torch.Tensor` of shape `(B,)`):
             Weights of the rows, see [`Credit`].
-        template_mask (`torch.Tensor` of shape `(B, T)`):
-            1 on the scored tokens that the reward is not about: their likelihood alone is raised.
+        answer_mask (`torch.Tensor` of shape `(B, T)`):
+            1 on the scored tokens.
+        reward_mask (`torch.Tensor` of shape `(B, T)`):
+            1 on those of them that the reward is about.
     """
-    return weights * row_weights[:, None] + template_mask
+    mean = weights.sum(1, keepdim=True) / reward_mask.sum(1, keepdim=True)  # (B, 1)
+    return (weights + mean * (answer_mask - reward_mask)) * row_weights[:, None]
 
 
 def rationale_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
