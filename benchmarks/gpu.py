@@ -30,7 +30,9 @@ from machine import name_of_device  # noqa: E402
 
 
 HERE = Path(__file__).parent
-SMOLLM2 = Path.home() / ".cache" / "trl_latro" / "SmolLM2-135M-Instruct"
+# Where `make smollm2` puts it
+CACHE = Path(os.environ.get("TRL_LATRO_CACHE", Path.home() / ".cache" / "trl_latro"))
+SMOLLM2 = CACHE / "SmolLM2-135M-Instruct"
 LLAMA, QWEN = "llama-3.1-8b --lora", "qwen2.5-0.5b"
 # What runs on a CPU in place of them, and how little of it
 TINY_LORA, TINY = "tiny --lora", "tiny"
