@@ -68,7 +68,7 @@ def watched_rows(model: PreTrainedModel) -> list[int]:
 
 @pytest.mark.parametrize("answer_budget", [0, 5])
 @pytest.mark.parametrize(
-    "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3")), SLIDING], ids=str
+    "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3", "gemma3")), SLIDING], ids=str
 )
 def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_budget: int) -> None:
     net = tiny.tiny_model(TOKENIZER, seed=3, **model)
