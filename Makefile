@@ -33,6 +33,8 @@ benchmark: .venv/.quickstart-installed
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu
 	.venv/bin/python benchmarks/run.py --shape tiny --mode scaling --device cpu --micro-batch 64
 	.venv/bin/python benchmarks/run.py --shape tiny --mode rollout --device cpu --steps 1
+	.venv/bin/python benchmarks/run.py --shape tiny --mode evaluation --device cpu --prompts 12 --generations 4 --micro-batch 64
+	.venv/bin/python benchmarks/run.py --shape smollm2-135m --mode evaluation --device cpu --prompts 16 --generations 4 --micro-batch 64 --rounds 1
 	.venv/bin/python benchmarks/run.py --shape tiny --mode profile --device cpu
 	.venv/bin/python benchmarks/run.py --shape vocab128k --mode memory --device cpu --steps 1 --generations 8 --micro-batch 8
 	.venv/bin/python benchmarks/report.py

@@ -4,6 +4,7 @@
 import gc
 import multiprocessing
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flo
 from colocate import ENGINES, SampledSteps
 from contenders import CONTENDERS
 from contenders.trainers import Borders
+from evaluation import EVALUATIONS, MeasuredEvaluation
 from machine import quiet
 from meter import CudaMemory, Meter, ProcessMemory
 from models import Case
@@ -238,6 +240,36 @@ def engine_steps(engine: str, settings: Settings) -> list[dict[str, Any]]:
     return [{"seconds": step["seconds"], "decoded": tokens} for step, tokens in pairs]
 
 
+def evaluation(settings: Settings) -> dict[str, Any]:
+    """Seconds of whole evaluations, in turns: as it is, and plainly."""
+    steps: dict[str, list[dict[str, Any]]] = {name: [] for name in EVALUATIONS}
+    greedy = {}
+    with make_case(settings) as case:
+        for _ in range(settings.rounds):
+            for name in EVALUATIONS:
+                measured = MeasuredEvaluation(name, case, settings.lengths, Meter(case.device))
+                before = time.process_time()
+                greedy[name] = [one.completion for one in measured.run() if one.kind == "greedy"]
+                counts = measured.counts | {"processor_seconds": time.process_time() - before}
+                steps[name].append(dict(measured.meter.steps[-1]["seconds"]) | counts)
+    results = {
+        name: {
+            "steps": of_way,
+            "median": {
+                "generation": median(step["generation"] for step in of_way),
+                "scoring": median(step["scoring"] for step in of_way),
+                "seconds": median(step["generation"] + step["scoring"] + step["training"] for step in of_way),
+                "processor_seconds": median(step["processor_seconds"] for step in of_way),
+                "kept": median(step["kept"] for step in of_way),
+                "decoded_per_kept": median(step["decoded"] / step["kept"] for step in of_way),
+            },
+        }
+        for name, of_way in steps.items()
+    }
+    same = sum(one == other for one, other in zip(*greedy.values(), strict=True))
+    return {"questions": settings.prompts, "same_greedy_completions": same, "contenders": results}
+
+
 def profile(settings: Settings) -> dict[str, Any]:
     """Where the time of one of our steps goes: the operations that take most of it."""
     with make_case(settings) as case:
@@ -270,6 +302,7 @@ MODES = {
     "scaling": scaling,
     "rollout": rollout,
     "colocate": colocate,
+    "evaluation": evaluation,
     "memory": memory,
     "profile": profile,
 }

@@ -26,6 +26,7 @@ NAMES = {
     "floor_unshared": "(d) floor, a prompt per row",
     "floor_shared": "(d) floor, a prompt per group",
 }
+EVALUATION_NAMES = {"plain": "`generate` per batch, padded forwards", "ours": "`trl-latro evaluate`"}
 COLOURS = {
     "released": "#b8b8b8",
     "rloo": "#8c8c8c",
@@ -74,6 +75,7 @@ def tables(of_mode: dict[str, list[Result]]) -> str:
         "scaling": ("Growth with samples and lengths", scaling_table),
         "rollout": ("Rollout", rollout_table),
         "colocate": ("Sampled by vLLM on the same GPU", colocate_table),
+        "evaluation": ("Evaluation", evaluation_table),
         "profile": ("Where the time of `LaTROTrainer` goes", profile_table),
         "gsm8k": ("A short training on GSM8K", gsm8k_table),
     }
@@ -93,12 +95,21 @@ def describe(result: Result) -> str:
         f"{what} {'of ' + str(n) + ' tokens' if (n := settings[key]) else 'as long as in GSM8K'}"
         for what, key in (("prompts", "prompt_tokens"), ("rationales", "rationale_tokens"))
     )
+    if result["mode"] == "evaluation":
+        work = (
+            f"{settings['prompts']} questions, one greedy completion and {settings['generations']} samples of each, batches of "
+            f"{settings['micro_batch']}, {lengths}"
+        )
+    else:
+        work = (
+            f"prompts x samples per step: {settings['prompts']} x {settings['generations']}, "
+            f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}"
+        )
     return (
         f"**{result['shape']}** (body {settings['body_to_head']:.1f} times the LM head, {settings['dtype']}"
         f"{', LoRA' if settings['lora'] else ''}"
         f"{', gradient checkpointing' if settings['gradient_checkpointing'] else ''}), "
-        f"prompts x samples per step: {settings['prompts']} x {settings['generations']}, "
-        f"samples per forward: {settings['micro_batch']}, {lengths}, beta {settings['beta']:g}. {where_and_when(result)}"
+        f"{work}. {where_and_when(result)}"
     )
 
 
@@ -274,6 +285,27 @@ def gsm8k_table(result: Result) -> str:
     seconds = median(entry["step_time"] for entry in result["log"])
     head = ["", "Before", "After", "Change", "95 % interval"]
     return table(head, rows) + f"\n\nA step took {seconds:.1f} s (median), sampling included."
+
+
+def evaluation_table(result: Result) -> str:
+    def per_token(name: str, key: str) -> float:
+        return result["contenders"][name]["median"][key] / result["contenders"][name]["median"]["kept"]
+
+    measures = ["generation", "scoring", "seconds", "processor_seconds"]
+    rows = [
+        [
+            EVALUATION_NAMES[name],
+            *(f"{contender['median'][key]:.1f}" for key in measures),
+            f"{contender['median']['decoded_per_kept']:.2f}",
+            *(ratio(per_token("plain", key), per_token(name, key)) for key in measures[2:]),
+        ]
+        for name, contender in result["contenders"].items()
+    ]
+    head = ["Medians", "Generation, s", "Answers' log-probs, s", "In all, s", "Processor time, s", "Decoded / kept"]
+    return table(head + ["Speed", "Speed by processor time"], rows) + (
+        f"\n\nEvaluations measured: {len(result['contenders']['ours']['steps'])} of each, in turns. Speeds compare the time per token "
+        f"kept. {result['same_greedy_completions']} of {result['questions']} greedy completions are the same."
+    )
 
 
 def profile_table(result: Result) -> str:

@@ -5,7 +5,8 @@ Real generation with a model whose rationales have lengths like GSM8K's, and the
 A model with random weights does not end its text. So its LM head is followed by a rule that makes it a real, if simple,
 language model: after a prompt it names the number of tokens to come, drawn from GSM8K's distribution, and then counts down,
 "~41", "~40", ..., "~1", "The", " answer", " is" and the EOS token. The rule looks at the last token alone, so it holds in
-any batch and order of rows. Everything else (embedding, layers, cache, LM head, sampling, stopping) is done as always.
+any batch and order of rows. Greedy decoding would give all rows the likeliest length, so there the prompt's last letter
+stands for one. Everything else (embedding, layers, cache, LM head, sampling, stopping) is done as always.
 """
 
 import math
@@ -23,7 +24,7 @@ from contenders.latro import config as latro_config
 from meter import Meter
 from models import Case, Policy, autocast
 from rows import RATIONALE_LENGTH
-from tokenizer import filler_ids, stop_ids
+from tokenizer import LETTERS, filler_ids, stop_ids
 from trl_latro import LaTROTrainer
 from trl_latro.rollout.engine import Sampled
 
@@ -62,16 +63,23 @@ class CountingDown:
         self.follows, self.draw = (
             tensor.to(case.device) for tensor in next_token_logits(case.tokenizer, case.longest_rationale)
         )
+        letters = torch.tensor(
+            [case.tokenizer.convert_tokens_to_ids(letter) for letter in LETTERS], device=case.device
+        )
+        generator = torch.Generator().manual_seed(case.seed)
+        drawn = torch.multinomial(self.draw.cpu().softmax(-1), len(letters), replacement=True, generator=generator)
+        self.greedy_follows = self.follows.scatter(0, letters, drawn.to(case.device))
         self.decoded = 0  # tokens made: one per row and decoding step, also for rows that have ended
         self.computed = 0  # positions that went through the layers, padding of prompts included
         self._active = False
+        self._greedy = False
         self._last_ids: Tensor = torch.empty(0)
         model.get_input_embeddings().register_forward_hook(self._see_tokens)
         model.get_output_embeddings().register_forward_hook(self._rule)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        self._active = True
+    def active(self, greedy: bool = False) -> Iterator[None]:
+        self._active, self._greedy = True, greedy
         yield
         self._active = False
 
@@ -84,7 +92,8 @@ class CountingDown:
         if not self._active:
             return None
         self.decoded += logits.shape[:-1].numel()
-        following = self.follows[self._last_ids[:, -logits.size(1) :]]  # (B, T')
+        follows = self.greedy_follows if self._greedy else self.follows
+        following = follows[self._last_ids[:, -logits.size(1) :]]  # (B, T')
         forced = torch.full_like(logits, -math.inf).scatter(2, following.clamp(min=0)[..., None], 0.0)
         return torch.where((following >= 0)[..., None], forced, self.draw.to(logits.dtype))  # (B, T', V)
 

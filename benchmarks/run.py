@@ -40,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu", help="%(default)s"
     )
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), help="all of them")
-    parser.add_argument("--prompts", type=int, help="per step: 1, and 4 in rollout and colocate")
+    parser.add_argument("--prompts", type=int, help="per step: 1, and 4 in rollout and colocate; 60 in evaluation")
     parser.add_argument("--generations", type=int, default=16, help="K, samples per prompt: %(default)s")
     parser.add_argument("--micro-batch", type=int, default=16, help="samples per forward: %(default)s")
     parser.add_argument("--prompt-tokens", type=int, help="length of every prompt; as in GSM8K if not given")
@@ -56,8 +56,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> Path:
     parser = make_parser()
     args = parser.parse_args(arguments)
-    if args.mode == "rollout" and args.rationale_tokens is not None:
-        parser.error("--rationale-tokens does not go with --mode rollout, where the model draws the lengths itself.")
+    if args.mode in ("rollout", "evaluation") and args.rationale_tokens is not None:
+        parser.error(
+            f"--rationale-tokens does not go with --mode {args.mode}, where the model draws the lengths itself."
+        )
     if args.mode == "colocate" and not is_vllm_available():
         parser.error("--mode colocate needs vLLM, which is not installed: `pip install 'trl_latro[vllm]'`.")
     quiet()
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> Path:
         shape=shape,
         device=device,
         contenders=tuple(args.contenders),
-        prompts=args.prompts or (4 if args.mode in ("rollout", "colocate") else 1),
+        prompts=args.prompts or {"rollout": 4, "colocate": 4, "evaluation": 60}.get(args.mode, 1),
         num_generations=args.generations,
         micro_batch=args.micro_batch,
         lengths=lengths,

@@ -55,6 +55,7 @@ SHAPES = {
     "mistral-7b": Shape(MistralConfig, 32768, 4096, 14336, 32, 32, 8),
     "phi-3.5-mini": Shape(Phi3Config, 32064, 3072, 8192, 32, 32, 32),
     "qwen2.5-0.5b": Shape(Qwen2Config, 151936, 896, 4864, 24, 14, 2, tied=True),
+    "smollm2-135m": Shape(LlamaConfig, 49152, 576, 1536, 30, 9, 3, tied=True, gradient_checkpointing=False),
     # For a laptop: a body that outweighs the LM head, as in a large model, and a vocabulary as large as Llama's
     "tiny": Shape(LlamaConfig, 2048, 256, 1024, 6, 8, 4, **CPU),
     "vocab128k": Shape(LlamaConfig, 128256, 64, 256, 2, 4, 2, **CPU),

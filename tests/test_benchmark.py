@@ -34,6 +34,7 @@ import run  # noqa: E402
 from colocate import SampledSteps  # noqa: E402
 from contenders import CONTENDERS, released  # noqa: E402
 from contenders.floor import Floor  # noqa: E402
+from evaluation import EVALUATIONS, MeasuredEvaluation  # noqa: E402
 from meter import Meter, ProcessMemory  # noqa: E402
 from models import Case  # noqa: E402
 from rollout import ROLLOUTS, Rollout, kept_tokens  # noqa: E402
@@ -179,7 +180,13 @@ def test_what_is_varied_changes_nothing_else() -> None:
 
 def test_the_shapes_are_those_of_the_models() -> None:
     """Parameters in billions, as the models' cards have them."""
-    sizes = {"llama-3.1-8b": 8.03, "mistral-7b": 7.25, "phi-3.5-mini": 3.82, "qwen2.5-0.5b": 0.494}
+    sizes = {
+        "llama-3.1-8b": 8.03,
+        "mistral-7b": 7.25,
+        "phi-3.5-mini": 3.82,
+        "qwen2.5-0.5b": 0.494,
+        "smollm2-135m": 0.1345,
+    }
     for name, billions in sizes.items():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(SHAPES[name].config(0, 1))
@@ -269,6 +276,25 @@ def test_sampled_steps_have_the_longest_length(tmp_path: Path) -> None:
     assert all(8 * 12 * 0.8 < tokens <= 8 * 12 for tokens in sampled.decoded)  # few rows reach the EOS token, of 512
     for step in meter.steps:
         assert min(step["seconds"][phase] for phase in ("rollout", "scoring", "training")) > 0
+
+
+def test_both_ways_to_evaluate_make_completions_of_gsm8k_s_lengths(small: list[str]) -> None:
+    path = run.main([*small, "--mode", "evaluation", "--prompts", "12", "--micro-batch", "16"])
+    result = json.loads(path.read_text())
+    assert result["same_greedy_completions"] == result["questions"] == 12
+    (plain,), (ours,) = (result["contenders"][name]["steps"] for name in ("plain", "ours"))
+    assert all(60 < way["kept"] / 60 < 100 for way in (plain, ours))
+    assert ours["kept"] <= ours["decoded"] < 1.1 * ours["kept"] and plain["decoded"] > 1.5 * plain["kept"]
+    assert min(way[phase] for way in (plain, ours) for phase in ("generation", "scoring", "training")) > 0
+
+
+def test_the_plain_evaluation_scores_as_the_package_does(tmp_path: Path) -> None:
+    case = micro_case(tmp_path)
+    generations = [MeasuredEvaluation(name, case, Lengths(), Meter(CPU)).run() for name in EVALUATIONS]
+    for one, other in zip(*(lines[:2] for lines in generations), strict=True):
+        assert one.kind == "greedy" and one.completion == other.completion
+        for name in ("answer_logp", "answer_logp_none", "answer_logp_gold"):
+            assert one._asdict()[name] == pytest.approx(other._asdict()[name], abs=1e-4)
 
 
 def test_a_contender_that_runs_out_of_memory_leaves_the_others_their_metrics(
@@ -389,6 +415,26 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
     change = {"before": 0.05, "after": 0.1, "change": {"value": 0.05, "low": -0.01, "high": 0.11}}
     log = [{"step": step, "step_time": seconds} for step, seconds in ((1, 9), (2, 3), (3, 4))]
     written_result(tmp_path, "gsm8k", differences={"greedy_accuracy": change}, log=log)
+    written_result(
+        tmp_path,
+        "evaluation",
+        questions=16,
+        same_greedy_completions=15,
+        contenders={
+            name: {
+                "steps": [{}, {}],
+                "median": {
+                    "seconds": seconds,
+                    "processor_seconds": 2 * seconds,
+                    "generation": seconds / 2,
+                    "scoring": seconds / 4,
+                    "decoded_per_kept": decoded,
+                    "kept": kept,
+                },
+            }
+            for name, seconds, decoded, kept in (("plain", 12, 2.5, 1200), ("ours", 4, 1.02, 1000))
+        },
+    )
     page = tmp_path / "speed.md"
     page.write_text(f"Above.\n{report.BEGIN}\nold\n{report.END}\nBelow.\n")
     report.main(tmp_path, tmp_path)
@@ -407,6 +453,9 @@ def test_the_report_has_the_ratios(tmp_path: Path) -> None:
         "| vllm | 1.00 | 0.50 | 3.00 | 16,384 |",
         "| greedy accuracy | 0.050 | 0.100 | +0.050 | [-0.010, +0.110] |",
         "A step took 4.0 s (median), sampling included.",
+        "| `trl-latro evaluate` | 2.0 | 1.0 | 4.0 | 8.0 | 1.02 | 2.50 | 2.50 |",
+        "Evaluations measured: 2 of each, in turns. Speeds compare the time per token kept. 15 of 16 greedy completions are the "
+        "same.",
         "Not run on a GPU.",
     }
     assert lines <= set(text.splitlines())

@@ -121,7 +121,7 @@ def test_every_line_is_what_one_computes_from_its_text() -> None:
 @pytest.mark.parametrize("limit", [8, 16])
 def test_accuracy_within_a_limit_is_that_of_generation_with_this_limit(limit: int) -> None:
     model, tokenizer, dataset = dial()
-    settings = {"num_samples": 8, "batch_size": 6, "progress": False}
+    settings = {"num_samples": 16, "batch_size": 6, "progress": False}
     whole, _ = evaluate(model, tokenizer, dataset, max_completion_length=64, **settings)
     short, lines = evaluate(model, tokenizer, dataset, max_completion_length=limit, **settings)
     for kind in ("greedy", "sample"):

@@ -5,19 +5,30 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
 
 from tiny import END_OF_TURN, byte_level_tokenizer, tiny_model
 from trl_latro.answer_template import AnswerTemplate
-from trl_latro.evaluation.model import find_eos_token_ids
+from trl_latro.evaluation.likelihood import logp_of
+from trl_latro.evaluation.model import ScoredRow, find_eos_token_ids
 from trl_latro.evaluation.transformers_model import TransformersModel
 from trl_latro.prompts import tokenize_prompts
+from trl_latro.rollout.row_draws import RowDraws
+from trl_latro.truncation import RationaleStop, Truncator
 
 
-ARCHITECTURES = ["llama", "qwen2", "mistral", "phi3", "gpt2"]
+ARCHITECTURES = ["llama", "qwen2", "mistral", "phi3", "gemma3", "gpt2"]
 TEMPLATE = AnswerTemplate()
 BASE_MODEL = Path(__file__).parents[1] / "examples" / "puzzles" / "dial_base_model"
 PUZZLE = "The dial shows 2. Turn right 4. Turn left 5. What does it show?"
@@ -49,15 +60,87 @@ def plain_greedy(model: PreTrainedModel, prompt: list[int], length: int, eos_tok
 def test_likelihood_and_greedy_completions_do_not_depend_on_the_rows_beside_them(kind: Any, pad_is_eos: bool) -> None:
     tokenizer = byte_level_tokenizer(pad_is_eos=pad_is_eos)
     model = tiny_model(tokenizer, kind=kind)
-    contexts = [tokenizer.encode(text) for text in ("What is 1 + 2?", "Why?\n", "So " * 20, "9")]
-    answers = [tokenizer.encode(text) + [tokenizer.eos_token_id] for text in (" The answer is 3.", " 9", " No.", "")]
+    prompts = [tokenizer.encode(text) for text in ("What is 1 + 2?", "What is 1 + 2?", "Why?\n", "So " * 20, "9")]
+    rationales = [tokenizer.encode(text) for text in ("It is three.", "", "No", "Then " * 9, "")]
+    answers = [tokenizer.encode(text) + [tokenizer.eos_token_id] for text in (" It is 3.", " 3", " 9", " No.", "")]
     made = evaluated(model, tokenizer)
 
-    expected = [plain_logp(model, *row) for row in zip(contexts, answers, strict=True)]
-    assert made.answer_logps(contexts, answers) == pytest.approx(expected, abs=1e-4)
+    rows = [ScoredRow(*row) for row in zip(prompts, rationales, answers, strict=True)]
+    attention = model.config._attn_implementation
+    expected = [plain_logp(model, row.prompt + row.rationale, row.answer) for row in rows]
+    assert made.answer_logps(rows) == pytest.approx(expected, abs=1e-4)
+    assert model.config._attn_implementation == attention
 
-    completions = made.generate(contexts, num_samples=1, greedy=True, seed=0)
-    assert completions == [[plain_greedy(model, ids, 12, made.eos_token_ids)] for ids in contexts]
+    completions = made.generate(prompts, num_samples=1, greedy=True, seed=0)
+    assert completions == [[plain_greedy(model, ids, 12, made.eos_token_ids)] for ids in prompts]
+
+
+def memory_for(tokens: int, model: PreTrainedModel) -> list[int]:
+    """From now on the model runs out of memory above this number of tokens; the list gets those of each forward."""
+    seen: list[int] = []
+
+    def check(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        input_ids = kwargs["input_ids"]
+        # Those in the cache are held too
+        held = max(input_ids.numel(), input_ids.size(0) * (int(kwargs["position_ids"].max()) + 1))
+        if held > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        seen.append(held)
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_what_does_not_fit_into_memory_is_halved_and_the_results_stay(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = byte_level_tokenizer()
+    model, small = tiny_model(tokenizer, kind=kind), tiny_model(tokenizer, kind=kind)
+    prompts = [tokenizer.encode(text) for text in ("What is 1 + 2?", "What is 2 + 2?", "Why is it so?")]
+    rows = [ScoredRow(prompt, [40 + number] * 9, [50, 51]) for prompt in prompts for number in range(4)]
+    seen = memory_for(100, small)  # of 12 prompts it holds 6, but not with what is sampled after them
+    large, halved = evaluated(model, tokenizer), evaluated(small, tokenizer)
+    for greedy in (True, False):
+        assert halved.generate(prompts, 4, greedy, seed=3) == large.generate(prompts, 4, greedy, seed=3)
+    assert "A batch of 12 completions does not fit into memory: 6 at a time from here on." in caplog.text
+    assert "A batch of 6 completions does not fit into memory: 3 at a time from here on." in caplog.text
+    assert len(caplog.messages) == 2, "what has not fitted is not tried again"
+    seen.clear()
+    caplog.clear()
+    assert halved.answer_logps(rows) == pytest.approx(large.answer_logps(rows), abs=1e-5)
+    assert "A forward of 12 completions does not fit into memory: 6 at a time from here on." in caplog.text
+    assert len(seen) >= 2
+
+    memory_for(10, small)
+    with pytest.raises(torch.OutOfMemoryError):
+        halved.generate(prompts, 4, greedy=True, seed=0)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_completions_with_stop_strings_are_those_of_generate_one_by_one(kind: Any, greedy: bool) -> None:
+    tokenizer = byte_level_tokenizer(num_merges=120)
+    model = tiny_model(tokenizer, kind=kind, seed=3)
+    template = AnswerTemplate("t {answer}")
+    made = TransformersModel(model, tokenizer, template, 40, 3)
+    prompts = [tokenizer.encode(f"{number} + {number * number} is") for number in range(24)]
+    seeds = np.random.SeedSequence(5).generate_state(len(prompts), np.uint64).tolist()
+    expected = []
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        stop = RationaleStop(Truncator(tokenizer, template.stop_strings, made.eos_token_ids))
+        stop.start(len(prompt), 3)
+        output = model.generate(
+            torch.tensor([prompt]),
+            do_sample=False,
+            max_new_tokens=43,
+            stopping_criteria=StoppingCriteriaList([stop]),
+            logits_processor=LogitsProcessorList([] if greedy else [RowDraws([seed], 43, model.device)]),
+        )
+        # A padding token that was sampled at the end of the answer budget cannot be told from padding
+        expected.append([made.truncator.without_padding(output[0, len(prompt) :].tolist())])
+    assert made.generate(prompts, 1, greedy, seed=5) == expected
+    assert len({len(ids) for (ids,) in expected}) > 1, "rows of one length would prove nothing"
 
 
 def test_half_precision_weights_are_normalized_in_float32() -> None:
@@ -67,8 +150,8 @@ def test_half_precision_weights_are_normalized_in_float32() -> None:
     with torch.no_grad():
         logits = model(torch.tensor([context + answer])).logits[0, len(context) - 1 : -1]
     logps = logits.double().log_softmax(-1).gather(-1, torch.tensor(answer)[:, None])
-    (found,) = evaluated(model, tokenizer).answer_logps([context], [answer])
-    assert found == pytest.approx(logps.sum().item(), abs=1e-3)
+    assert logits.dtype == torch.bfloat16
+    assert logp_of(logits, torch.tensor(answer)).item() == pytest.approx(logps.sum().item(), abs=1e-3)
 
 
 def test_samples_are_distributed_as_the_model_says() -> None:

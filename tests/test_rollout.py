@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 import tiny
 from given import cpu_config, lora_config
 from trl_latro import LaTROTrainer
+from trl_latro.rollout.row_draws import RowDraws, choose
 from trl_latro.rollout.unfinished_rows import can_leave_rows_out, generate_until_done
 from trl_latro.truncation import RationaleStop, Truncator
 
@@ -68,7 +69,7 @@ def watched_rows(model: PreTrainedModel) -> list[int]:
 
 @pytest.mark.parametrize("answer_budget", [0, 5])
 @pytest.mark.parametrize(
-    "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3")), SLIDING], ids=str
+    "model", [*({"kind": kind} for kind in ("llama", "mistral", "phi3", "qwen2", "qwen3", "gemma3")), SLIDING], ids=str
 )
 def test_the_tokens_are_those_of_generate(model: dict[str, Any], answer_budget: int) -> None:
     net = tiny.tiny_model(TOKENIZER, seed=3, **model)
@@ -98,6 +99,54 @@ def test_rows_that_are_done_are_not_computed() -> None:
     assert kept <= computed <= 1.15 * kept
     longest = max(len(row) for row in found)
     assert len(found) * longest > 2 * kept, "with rows of one length nothing could be saved"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_a_prompt_is_computed_once_for_all_of_its_rows(kind: str) -> None:
+    net = tiny.tiny_model(TOKENIZER, kind=kind, seed=3)
+    ids, mask = (tensor.repeat_interleave(4, dim=0) for tensor in prompts(6))
+    expected = net.generate(
+        ids,
+        attention_mask=mask,
+        generation_config=config(do_sample=False),
+        stopping_criteria=StoppingCriteriaList([started(0)]),
+    )
+    tokens = watched_rows(net)
+    found = generate_until_done(net, ids, mask, started(0), config(do_sample=False))
+    assert [until_end(row) for row in found] == [until_end(row) for row in expected[:, 6:].tolist()]
+    assert tokens[:2] == [6 * 5, 24], "all but the last token of each prompt, then that of each row"
+
+
+def test_padding_with_the_id_of_a_prompts_token_makes_no_other_prompt_of_it() -> None:
+    net = tiny.tiny_model(TOKENIZER, kind="llama", seed=3)
+    pad = TOKENIZER.pad_token_id
+    ids = torch.tensor([[pad, 7, 8, 9, 10, 11]] * 2)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+    rows = zip(ids, mask, strict=True)
+    alone = [generate_until_done(net, i[None], m[None], started(0), config(do_sample=False))[0] for i, m in rows]
+    assert generate_until_done(net, ids, mask, started(0), config(do_sample=False)) == alone
+    assert alone[0] != alone[1]
+
+
+def test_draws_of_rows_have_the_distribution_of_the_logits() -> None:
+    """Over several blocks of the vocabulary, one of them without probability."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(900, generator=generator)
+    logits[256:512] = logits[800:] = -torch.inf
+    number = 20_000
+    draws = RowDraws(range(number), 1, logits.device)
+    tokens = draws(torch.empty(0), logits.expand(number, -1)).argmax(-1)
+    found = torch.bincount(tokens, minlength=900) / number
+    probabilities = logits.softmax(-1)
+    exact = torch.multinomial(probabilities, number, replacement=True, generator=generator)
+    chance = (torch.bincount(exact, minlength=900) / number - probabilities).abs().sum()
+    assert (found - probabilities).abs().sum() < 1.1 * chance
+    assert found[probabilities == 0].sum() == 0
+
+
+def test_a_draw_at_the_end_of_its_range_hits_a_token_that_can_be() -> None:
+    weights = torch.tensor([[0.0, 1e-30, 0.3, 0.1, 0.0, 0.0]] * 3)
+    assert choose(weights, torch.tensor([0.0, 0.8, 1.0])).tolist() == [1, 3, 3]
 
 
 def test_rows_are_left_out_only_where_the_models_cache_is_known() -> None:

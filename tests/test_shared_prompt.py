@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
 import tiny
-from given import cpu_config, lora_config
+from given import cpu_config, lora_config, perturb
 from trl_latro import LaTROTrainer
 from trl_latro.packing import pack_rows
 from trl_latro.shared_prompt import enable_shared_prompts, share_prompts, why_not_shared
@@ -43,6 +43,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
     },
     "qwen3": {"kind": "qwen3"},
+    "gemma3": {"kind": "gemma3"},
 }
 
 
@@ -63,7 +64,13 @@ def shared_rows(model: PreTrainedModel) -> Tensor:
 def gradients(model: PreTrainedModel, logps: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     (logps * torch.linspace(-1, 1, len(logps))).sum().backward()
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    largest = max(gradient.abs().max().item() for gradient in expected.values())
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5 * largest, rtol=0)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -78,9 +85,21 @@ def test_log_probs_and_gradients_are_those_of_separate_rows(name: str, checkpoin
         model.gradient_checkpointing_enable()
     found = shared_rows(model)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    largest = max(gradient.abs().max().item() for gradient in expected_gradients.values())
-    for name, gradient in gradients(model, found).items():
-        torch.testing.assert_close(gradient, expected_gradients[name], atol=1e-5 * largest, rtol=0)
+    assert_same_gradients(gradients(model, found), expected_gradients)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_lora_adapters_have_the_gradients_of_separate_rows(name: str) -> None:
+    model = tiny.tiny_model(TOKENIZER, **MODELS[name])
+    add_fused_lm_head(model)
+    adapted = get_peft_model(model, lora_config()).train()
+    perturb(adapted, seed=1)  # away from the base model: B begins with zeros, and the gradient of A with it
+    expected = separate_rows(adapted)
+    expected_gradients = gradients(adapted, expected)
+    enable_shared_prompts(adapted)
+    found = shared_rows(adapted)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert_same_gradients(gradients(adapted, found), expected_gradients)
 
 
 def test_the_sequence_has_each_prompt_once_and_no_padding() -> None:
@@ -116,7 +135,7 @@ def test_where_prompts_cannot_be_shared_the_log_says_so_and_rows_are_separate(
     model = tiny.tiny_model(TOKENIZER, kind=kind, attn_implementation="eager" if own_attention else None)
     args = cpu_config(str(tmp_path), beta=0.0, max_completion_length=8, max_steps=1, per_device_train_batch_size=4)
     trainer = LaTROTrainer(model, args, tiny.tiny_dataset(2), processing_class=TOKENIZER)
-    reason = "`attn_implementation` is 'eager', not 'sdpa'" if own_attention else "GPT2LMHeadModel is none of Llama"
+    reason = "`attn_implementation` is 'eager', not 'sdpa'" if own_attention else "GPT2LMHeadModel is none of Gemma3"
     assert f"The samples of a prompt do not share it, each is computed with its own: {reason}" in caplog.text
     widths = []
     trainer.model.register_forward_pre_hook(

@@ -9,6 +9,8 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -106,7 +108,7 @@ def wordpiece_tokenizer(
 
 def tiny_model(
     tokenizer: PreTrainedTokenizerFast,
-    kind: Literal["qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2"] = "qwen2",
+    kind: Literal["qwen2", "qwen3", "llama", "mistral", "phi3", "gemma3", "gpt2"] = "qwen2",
     seed: int = 0,
     **overrides: Any,
 ) -> PreTrainedModel:
@@ -133,6 +135,13 @@ def tiny_model(
         "max_position_embeddings": 512,
         "tie_word_embeddings": False,
     }
+    gemma = {
+        "head_dim": 8,
+        "query_pre_attn_scalar": 4,
+        "sliding_window": 4,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "tie_word_embeddings": True,
+    }
     absolute = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 512}
     config_class, model_class, sizes = {
         "qwen2": (Qwen2Config, Qwen2ForCausalLM, rotary),
@@ -140,6 +149,7 @@ def tiny_model(
         "llama": (LlamaConfig, LlamaForCausalLM, rotary),
         "mistral": (MistralConfig, MistralForCausalLM, rotary),
         "phi3": (Phi3Config, Phi3ForCausalLM, rotary),
+        "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, rotary | gemma),
         "gpt2": (GPT2Config, GPT2LMHeadModel, absolute),
     }[kind]
     config = config_class(**{**common, **sizes, **overrides})

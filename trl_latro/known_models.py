@@ -5,6 +5,7 @@ import transformers
 from packaging.version import Version
 from peft import LoraConfig, PeftModel
 from transformers import (
+    Gemma3ForCausalLM,
     LlamaForCausalLM,
     MistralForCausalLM,
     Phi3ForCausalLM,
@@ -19,7 +20,14 @@ CACHE = "cache" if Version(transformers.__version__) >= Version("5.24") else "pa
 
 # Classes that the tests have compared: tokens meet in attention only, know their positions from `position_ids` only, and the
 # cache can be reduced to some of its rows. A model's own code from the Hub is none of them.
-MODEL_CLASSES = (LlamaForCausalLM, MistralForCausalLM, Phi3ForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+MODEL_CLASSES = (
+    Gemma3ForCausalLM,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    Phi3ForCausalLM,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
 
 def why_unknown(model: PreTrainedModel | PeftModel) -> str | None:

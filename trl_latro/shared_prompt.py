@@ -167,7 +167,7 @@ def _lay_out(
         # Causal: nothing looks at what stands behind a prompt's end
         parts.append(Part(prompts, prompts, prompt_positions, prompt_positions, mask=None))
         are_there.append(in_prompts)
-    for similar in _by_length(segment_lengths.tolist()):
+    for similar in by_length(segment_lengths.tolist()):
         rows = torch.tensor(similar, device=lengths.device)  # (N,)
         own, in_own = _indices(segment_starts[rows], segment_lengths[rows], num_tokens)  # (N, Q)
         own_positions = first_positions[rows, None] + torch.arange(own.size(1), device=lengths.device)
@@ -191,7 +191,7 @@ def _indices(starts: Tensor, lengths: Tensor, num_tokens: int) -> tuple[Tensor, 
     return (starts[:, None] + columns) % num_tokens, columns < lengths[:, None]
 
 
-def _by_length(lengths: list[int]) -> list[list[int]]:
+def by_length(lengths: list[int]) -> list[list[int]]:
     """Rows in parts of similar lengths."""
     parts: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
@@ -292,6 +292,17 @@ def check_attention(model: PreTrainedModel | PeftModel) -> None:
             "samples that share their prompt need the trainer's own. Choose the attention before, with "
             "`model_init_kwargs={'attn_implementation': ...}`, or set `share_prompts=False`."
         )
+
+
+@contextmanager
+def enabled_shared_prompts(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Within, a known model takes the sequences of [`share_prompts`] too; then it has the attention again that it had."""
+    implementation = model.config._attn_implementation
+    enable_shared_prompts(model)
+    try:
+        yield
+    finally:
+        _without_adapter(model).set_attn_implementation(implementation)
 
 
 @contextmanager

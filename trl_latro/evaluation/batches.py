@@ -29,8 +29,8 @@ class Batch(NamedTuple):
 
 def plan_batches(prompt_lengths: list[int], num_samples: int, batch_size: int) -> list[Batch]:
     """
-    All batches, before anything is generated: prompts of like length together, the longest first, since a batch that
-    does not fit into memory should fail at once.
+    All batches, before anything is generated: prompts of like length together, the longest first, so that what does not fit
+    into memory shows at once.
 
     Args:
         prompt_lengths (`list[int]`):

@@ -12,7 +12,7 @@ from ..packing import encode_answer
 from ..truncation import Rationale, Truncator
 from .batches import Batch
 from .generation import Generation
-from .model import EvaluatedModel
+from .model import EvaluatedModel, ScoredRow
 from .questions import Questions
 
 
@@ -99,12 +99,17 @@ class Evaluator:
             if self.questions.gold_ids is not None:
                 gold = [self.questions.gold_ids[question] for question in batch.questions]
                 after["_gold"] = [self.truncator.given_rationale(ids) for ids in gold]
+        scored = [
+            ScoredRow(prompt, rationale.ids, self._encode(rationale, row))
+            for prompt, row, *given in zip(prompts, rows, *after.values(), strict=True)
+            for rationale in given
+        ]  # those of a question follow each other, since they share its prompt
+        parts = [scored[start : start + len(rows)] for start in range(0, len(scored), len(rows))]
+        logps = [logp for part in parts for logp in self.model.answer_logps(part)]
         likelihoods: dict[str, list[Any]] = {}
-        for name, given in after.items():
-            answers = [self._encode(rationale, row) for rationale, row in zip(given, rows, strict=True)]
-            contexts = [prompt + rationale.ids for prompt, rationale in zip(prompts, given, strict=True)]
-            likelihoods[f"answer_logp{name}"] = self.model.answer_logps(contexts, answers)
-            likelihoods[f"answer_tokens{name}"] = [len(answer) for answer in answers]
+        for number, name in enumerate(after):
+            likelihoods[f"answer_logp{name}"] = logps[number :: len(after)]
+            likelihoods[f"answer_tokens{name}"] = [len(one.answer) for one in scored[number :: len(after)]]
         return likelihoods
 
     def _encode(self, rationale: Rationale, row: dict[str, Any]) -> list[int]:

@@ -6,9 +6,24 @@ A rationale may have at most L tokens. Each completion goes on for `answer_budge
 string, so that there is an answer to grade.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+
+class ScoredRow(NamedTuple):
+    """
+    What an answer is scored after, and the answer.
+
+    Args:
+        prompt (`list[int]`): Tokens of the prompt.
+        rationale (`list[int]`): Tokens of the rationale.
+        answer (`list[int]`): Tokens of the answer.
+    """
+
+    prompt: list[int]
+    rationale: list[int]
+    answer: list[int]
 
 
 class EvaluatedModel(Protocol):
@@ -22,8 +37,8 @@ class EvaluatedModel(Protocol):
         """`num_samples` completions of each prompt, without prompt and padding, with the EOS token if there was one."""
         ...
 
-    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
-        """Log-prob of each answer after its context (prompt and rationale), summed over tokens."""
+    def answer_logps(self, rows: list[ScoredRow]) -> list[float]:
+        """Log-prob of each answer after its prompt and rationale, summed over tokens."""
         ...
 
 

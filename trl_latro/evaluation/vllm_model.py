@@ -7,7 +7,7 @@ from transformers.utils import find_adapter_config_file
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
-from .model import find_eos_token_ids
+from .model import ScoredRow, find_eos_token_ids
 
 
 # Ranks that vLLM supports
@@ -98,14 +98,14 @@ class VLLMModel:
         completions = [list(output.outputs[0].token_ids) for output in outputs]
         return [completions[start : start + num_samples] for start in range(0, len(rows), num_samples)]
 
-    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
-        rows = [context + answer for context, answer in zip(context_ids, answer_ids, strict=True)]
+    def answer_logps(self, rows: list[ScoredRow]) -> list[float]:
+        tokens = [[*row.prompt, *row.rationale, *row.answer] for row in rows]
         # `prompt_logprobs=0` gives each token of the row its own log-prob
         settings = [SamplingParams(temperature=1.0, max_tokens=1, prompt_logprobs=0, detokenize=False)] * len(rows)
         sums = []
-        for output, answer in zip(self._run(rows, settings), answer_ids, strict=True):
-            columns = output.prompt_logprobs[-len(answer) :]
-            sums.append(sum(column[token].logprob for column, token in zip(columns, answer, strict=True)))
+        for output, row in zip(self._run(tokens, settings), rows, strict=True):
+            columns = output.prompt_logprobs[-len(row.answer) :]
+            sums.append(sum(column[token].logprob for column, token in zip(columns, row.answer, strict=True)))
         return sums
 
     def _run(self, rows: list[list[int]], settings: list[SamplingParams]) -> list:

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Generation that goes on with the rows that are not done, without those that are."""
+"""Generation that computes a prompt once for all of its rows, and goes on without the rows that are done."""
 
 import copy
 from typing import Any, cast
@@ -7,10 +7,18 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    Cache,
+    GenerationConfig,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from ..known_models import CACHE, why_unknown
 from ..truncation import RationaleStop
+from .row_draws import RowDraws
 from .sampling_settings import is_neutral
 
 
@@ -64,16 +72,18 @@ def can_leave_rows_out(model: PreTrainedModel | PeftModel, generation_config: Ge
     )
 
 
+@torch.no_grad()
 def generate_until_done(
     model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor,
     rationale_stop: RationaleStop,
     generation_config: GenerationConfig,
+    row_draws: RowDraws | None = None,
     **kwargs: Any,
 ) -> list[list[int]]:
     """
-    Sample as `generate` does, but leave rows that are done out of further forwards.
+    Sample as `generate` does, but compute each prompt once, and leave rows that are done out of further forwards.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
@@ -84,6 +94,8 @@ def generate_until_done(
             Where rationales end, besides EOS tokens; `start` was called.
         generation_config ([`~transformers.GenerationConfig`]):
             Settings of `generate`, with `max_new_tokens`, `eos_token_id` and `pad_token_id`.
+        row_draws ([`~trl_latro.rollout.row_draws.RowDraws`], *optional*):
+            Random numbers of each row's own; then `generation_config` says `do_sample=False`.
         **kwargs:
             Further arguments of `generate`.
 
@@ -96,7 +108,7 @@ def generate_until_done(
     eos_token_ids = torch.as_tensor(generation_config.eos_token_id, device=input_ids.device)
     completions: list[list[int]] = [[] for _ in range(input_ids.size(0))]
     rows = torch.arange(input_ids.size(0), device=input_ids.device)  # which completions the ids below belong to
-    cache = None
+    cache = _cache_prompts(model, input_ids, attention_mask) if prompt_length > 1 else None
     while len(rows) > 0:
         enough_done = _EnoughDone(rationale_stop, eos_token_ids, len(rows))
         generation_config.max_new_tokens = limit - (input_ids.size(1) - prompt_length)
@@ -105,6 +117,7 @@ def generate_until_done(
             attention_mask=attention_mask,
             generation_config=generation_config,
             stopping_criteria=StoppingCriteriaList([enough_done]),
+            logits_processor=LogitsProcessorList([] if row_draws is None else [row_draws]),
             **{CACHE: cache},
             **kwargs,
         )
@@ -119,4 +132,22 @@ def generate_until_done(
         attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(done), sampled)], dim=1)[kept]
         cache.batch_select_indices(kept)
         rationale_stop.keep(kept.tolist())
+        if row_draws is not None:
+            row_draws.keep(kept)
     return completions
+
+
+def _cache_prompts(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Cache:
+    """The KV cache of prompts `(B, P)` without their last token, with which `generate` begins."""
+    rows = torch.stack([input_ids, attention_mask], dim=1)[..., :-1]  # (B, 2, P - 1)
+    distinct, prompt_of = rows.unique(dim=0, return_inverse=True)  # (G, 2, P - 1), (B,)
+    mask = distinct[:, 1]
+    cache = model(
+        input_ids=distinct[:, 0],
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        use_cache=True,
+        logits_to_keep=1,
+    )[CACHE]
+    cache.batch_select_indices(prompt_of)
+    return cache
