@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from tiny import byte_level_tokenizer, tiny_model
 
 
 ROWS = [
-    {"prompt": f"What is {a} + {b}?\n", "answer": str(a + b), "rationale": f"{a} plus {b} makes {a + b}."}
+    {"prompt": f"What is {a} + {b}?", "answer": str(a + b), "rationale": f"{a} plus {b} makes {a + b}."}
     for a in range(1, 4)
     for b in range(1, 4)
 ]
@@ -34,7 +35,7 @@ def save_fitted_model(path: Path) -> PreTrainedTokenizerFast:
     tokenizer = byte_level_tokenizer(num_merges=120)
     model = tiny_model(tokenizer, "llama", **SIZES)
     rows = [
-        tokenizer(f"{row['prompt']}{row['rationale']} The answer is {row['answer']}.")["input_ids"]
+        tokenizer(f"{row['prompt']}\n{row['rationale']} The answer is {row['answer']}.")["input_ids"]
         + [tokenizer.eos_token_id]
         for row in ROWS
     ]
@@ -52,3 +53,10 @@ def save_fitted_model(path: Path) -> PreTrainedTokenizerFast:
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return tokenizer
+
+
+@torch.no_grad()
+def policy_logps(model: nn.Module, prompt: list[int], rationale: list[int]) -> list[float]:
+    """Log-prob of each token of a rationale, by a forward of its own."""
+    logps = model(torch.tensor([prompt + rationale])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    return logps.gather(1, torch.tensor(rationale, dtype=torch.long)[:, None])[:, 0].tolist()
