@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from disks import mounted
 from tiny import byte_level_tokenizer, save_model
-from trl_latro.evaluation.merging import check_merges, whole_model
+from trl_latro.evaluation.merging import load_whole_config, whole_model
 
 
 TOKENIZER = byte_level_tokenizer(num_merges=40)
@@ -52,7 +52,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 )
 def test_the_merged_model_is_the_adapted_one(tmp_path: Path, config: LoraConfig, sizes: dict[str, Any]) -> None:
     adapter = save_adapter(tmp_path, config, **sizes)
-    check_merges(adapter, None, False)
+    assert load_whole_config(adapter, None, False).hidden_size == 16
     with whole_model(adapter, None, False, "float32") as (folder, revision):
         assert revision is None and not (Path(folder) / "adapter_config.json").exists()
         merged = logits(AutoModelForCausalLM.from_pretrained(folder))
@@ -65,7 +65,7 @@ def test_the_merged_model_is_the_adapted_one(tmp_path: Path, config: LoraConfig,
 
 def test_a_whole_model_is_taken_as_it_is(tmp_path: Path) -> None:
     base = save_model(TOKENIZER, tmp_path / "base")
-    check_merges(base, None, False)
+    assert load_whole_config(base, None, False).hidden_size == 16
     with whole_model(base, "some-revision", False, "float32") as found:
         assert found == (base, "some-revision")
 
@@ -78,7 +78,7 @@ def test_weights_are_merged_in_the_type_that_was_asked_for(tmp_path: Path) -> No
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(ValueError, match="of the kind PROMPT_TUNING, but only those of LoRA .* Leave --use_vllm out"):
-        check_merges(adapter, None, False)
+        load_whole_config(adapter, None, False)
 
 
 def test_quantized_base_weights_are_refused(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_quantized_base_weights_are_refused(tmp_path: Path) -> None:
     quantization = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "quantization_config": quantization}))
     with pytest.raises(ValueError, match=r"base', the base model of .*, are quantized \(bitsandbytes\), and merging"):
-        check_merges(adapter, None, False)
+        load_whole_config(adapter, None, False)
 
 
 def test_a_variant_that_is_no_change_of_weights_is_refused(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_base_model_that_is_gone_is_named(tmp_path: Path) -> None:
     adapter = save_adapter(tmp_path, lora())
     (tmp_path / "base").rename(tmp_path / "moved")
     with pytest.raises(ValueError, match="base'.*: there is no such folder|base'.*no such folder"):
-        check_merges(adapter, None, False)
+        load_whole_config(adapter, None, False)
 
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

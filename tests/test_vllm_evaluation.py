@@ -4,6 +4,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,9 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(folder: Path, model: str, use_vllm: bool) -> Results:
-    """The completions by question, kind and sample, and the metrics."""
-    output_dir = folder / f"{model}-{'vllm' if use_vllm else 'transformers'}"
+def arguments(folder: Path, model: str, output_dir: Path, **changed: Any) -> list[str]:
     settings = {
         "model_name_or_path": folder / model,
         "task": folder / "questions.jsonl",
@@ -64,9 +63,15 @@ def evaluated(folder: Path, model: str, use_vllm: bool) -> Results:
         "batch_size": 512,
         "dtype": "float32",
         "output_dir": output_dir,
-        "use_vllm": use_vllm,
+        **changed,
     }
-    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
+
+def evaluated(folder: Path, model: str, use_vllm: bool) -> Results:
+    """The completions by question, kind and sample, and the metrics."""
+    output_dir = folder / f"{model}-{'vllm' if use_vllm else 'transformers'}"
+    main(arguments(folder, model, output_dir, use_vllm=use_vllm))
     lines = (output_dir / "generations-0.jsonl").read_text().splitlines()
     generations = [Generation(**json.loads(line)) for line in lines]
     metrics = json.loads((output_dir / "results.json").read_text())["metrics"]
@@ -111,3 +116,10 @@ def test_samples_are_of_the_model_itself_whatever_its_generation_config_says(bot
     for name in ("sample_accuracy", "answer_logp_sample_rationale", "sample_rationale_tokens"):
         width = expected[name]["high"] - expected[name]["low"]
         assert metrics[name]["value"] == pytest.approx(expected[name]["value"], abs=width)
+
+
+@pytest.mark.parametrize("model", ["model", "adapter"])
+def test_rows_that_do_not_fit_are_said_before_vllm_starts(folder: Path, tmp_path: Path, model: str) -> None:
+    with pytest.raises(ValueError, match="positions, but the model has 128"):
+        main(arguments(folder, model, tmp_path / "out", use_vllm=True, max_completion_length=1000))
+    assert not (tmp_path / "out").exists()

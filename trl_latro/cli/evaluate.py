@@ -27,7 +27,7 @@ from ..evaluation.files import (
     read_generations,
     write_json,
 )
-from ..evaluation.merging import check_merges
+from ..evaluation.merging import load_whole_config
 from ..evaluation.metrics import summarize
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
@@ -319,7 +319,7 @@ def evaluate_to_folder(arguments: EvaluationArguments, trained: dict[str, Any] |
         arguments.thinking_tags,
     )
     if arguments.use_vllm:  # which has models of its own
-        check_merges(*model)
+        questions.check_lengths(find_max_positions(load_whole_config(*model)))
     else:
         with state.local_main_process_first():
             check_weights(*model, arguments.attn_implementation, arguments.dtype)

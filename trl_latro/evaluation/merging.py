@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from peft import PeftConfig, PeftModel, PeftType
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.utils import find_adapter_config_file
 
 from ..loading import load_config, one_line, reading_model
@@ -22,16 +22,16 @@ def read_adapter_config(name: str, revision: str | None) -> PeftConfig | None:
         return PeftConfig.from_pretrained(name, revision=revision)
 
 
-def check_merges(name: str, revision: str | None, trust_remote_code: bool) -> None:
+def load_whole_config(name: str, revision: str | None, trust_remote_code: bool) -> PreTrainedConfig:
     """
-    See that a model is a whole one, or an adapter that can be merged, before its weights are read.
+    The config of a model, or of the base model of an adapter that can be merged, before any weights are read.
 
     Raises:
-        `ValueError`: an adapter of another kind than LoRA, no base model, or quantized weights in it.
+        `ValueError`: no model, an adapter of another kind than LoRA, no base model, or quantized weights in it.
     """
     config = read_adapter_config(name, revision)
     if config is None:
-        return
+        return load_config(name, revision, trust_remote_code)
     kind = PeftType(config.peft_type)
     if kind != PeftType.LORA:
         raise ValueError(
@@ -49,6 +49,7 @@ def check_merges(name: str, revision: str | None, trust_remote_code: bool) -> No
             f"({quantization['quant_method']}), and merging an adapter into them would round it. Leave --use_vllm out, or "
             "name the model that was quantized in base_model_name_or_path of adapter_config.json."
         )
+    return base_config
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def whole_model(
 
     Args:
         name (`str`):
-            Model or LoRA adapter, see [`check_merges`].
+            Model or LoRA adapter, see [`load_whole_config`].
         revision (`str`, *optional*):
             Revision on the Hub.
         trust_remote_code (`bool`):
