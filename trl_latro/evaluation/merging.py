@@ -77,6 +77,14 @@ def whole_model(
     if config is None:
         yield name, revision
         return
+    with tempfile.TemporaryDirectory(prefix="merged-adapter-") as folder:
+        _write_merged(name, revision, config, trust_remote_code, dtype, folder)
+        yield folder, None
+
+
+def _write_merged(
+    name: str, revision: str | None, config: PeftConfig, trust_remote_code: bool, dtype: str, folder: str
+) -> None:
     with reading_model(str(config.base_model_name_or_path), "the base model of the adapter"):
         base = AutoModelForCausalLM.from_pretrained(
             config.base_model_name_or_path,
@@ -99,13 +107,11 @@ def whole_model(
             f"--use_vllm: the adapter {name!r} cannot be merged into its base model, as vLLM needs it: {one_line(error)}. "
             "Leave --use_vllm out."
         ) from error
-    with tempfile.TemporaryDirectory(prefix="merged-adapter-") as folder:
-        needed = sum(parameter.nbytes for parameter in merged.parameters())
-        free = shutil.disk_usage(folder).free
-        if free < needed:
-            raise ValueError(
-                f"--use_vllm: the merged adapter takes {needed / 2**20:,.0f} MiB in {tempfile.gettempdir()}, which has "
-                f"{free / 2**20:,.0f} free. Make room, or name another folder in the variable TMPDIR."
-            )
-        merged.save_pretrained(folder)
-        yield folder, None
+    needed = sum(parameter.nbytes for parameter in merged.parameters())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"--use_vllm: the merged adapter takes {needed / 2**20:,.0f} MiB in {tempfile.gettempdir()}, which has "
+            f"{free / 2**20:,.0f} free. Make room, or name another folder in the variable TMPDIR."
+        )
+    merged.save_pretrained(folder)
