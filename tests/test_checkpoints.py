@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 
 import tiny
 from disks import fill, mounted
-from given import cpu_config, snapshot
+from given import cpu_config, lora_config, snapshot
 from trl_latro import LaTROTrainer
 from trl_latro.cli.train import main
 from trl_latro.durability.checkpoints import (
@@ -28,7 +29,7 @@ from trl_latro.durability.manifest import write_manifest
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
 
 
-def make_trainer(output_dir: Path, max_steps: int = 3) -> LaTROTrainer:
+def make_trainer(output_dir: Path, max_steps: int = 3, peft_config: LoraConfig | None = None) -> LaTROTrainer:
     args = cpu_config(
         str(output_dir),
         beta=0.0,
@@ -41,7 +42,8 @@ def make_trainer(output_dir: Path, max_steps: int = 3) -> LaTROTrainer:
         learning_rate=1e-2,
         lr_scheduler_type="constant",
     )
-    return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, tiny.tiny_dataset(8), processing_class=TOKENIZER)
+    model, dataset = tiny.tiny_model(TOKENIZER), tiny.tiny_dataset(8)
+    return LaTROTrainer(model, args, dataset, processing_class=TOKENIZER, peft_config=peft_config)
 
 
 @contextmanager
@@ -201,6 +203,20 @@ def test_resuming_from_a_model_alone_says_what_starts_anew(tmp_path: Path, caplo
     assert caplog.text.count(said) == 1
     assert "processes" not in caplog.text and "process_state" not in caplog.text
     assert resumed.optimizer.state_dict()["state"][0]["step"] == 1  # as said
+
+
+def test_an_adapter_in_bfloat16_resumes_in_bfloat16(tmp_path: Path) -> None:
+    last_losses = []
+    for checkpoint in (None, str(tmp_path / "checkpoint-2")):
+        trainer = make_trainer(tmp_path, peft_config=lora_config())
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16)  # as TRL does for quantized models
+        trainer.train(resume_from_checkpoint=checkpoint)
+        kinds = {parameter.dtype for parameter in trainer.model.parameters() if parameter.requires_grad}
+        assert kinds == {torch.bfloat16}
+        last_losses.append(losses(trainer)[-1])
+    assert last_losses[0] == last_losses[1]
 
 
 def test_sharded_trainers_refuse_a_model_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

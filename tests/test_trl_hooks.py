@@ -76,6 +76,7 @@ SIGNATURES = {
     "_get_output_dir": ["self", "trial"],
     "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
     "_load_rng_state": ["self", "checkpoint"],
 }
 

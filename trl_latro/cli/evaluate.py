@@ -27,6 +27,7 @@ from ..evaluation.files import (
     read_generations,
     write_json,
 )
+from ..evaluation.merging import load_whole_config
 from ..evaluation.metrics import summarize
 from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
@@ -317,7 +318,9 @@ def evaluate_to_folder(arguments: EvaluationArguments, trained: dict[str, Any] |
         cast(dict[str, Any] | None, arguments.chat_template_kwargs),
         arguments.thinking_tags,
     )
-    if not arguments.use_vllm:  # which has models of its own
+    if arguments.use_vllm:  # which has models of its own
+        questions.check_lengths(find_max_positions(load_whole_config(*model)))
+    else:
         with state.local_main_process_first():
             check_weights(*model, arguments.attn_implementation, arguments.dtype)
     settings = find_settings(arguments, prompting, questions)

@@ -185,6 +185,13 @@ class DurableTrainer(Trainer):
         self._total_loss_scalar -= self._tr_loss.item()  # the final `train_loss` is that of this process's steps
         self._globalstep_last_logged = state["step_of_last_log"]
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        # PEFT loads an adapter into float32, while TRL trains that of a quantized model in bfloat16
+        dtypes = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, parameter in self.model.named_parameters():
+            parameter.data = parameter.data.to(dtypes[name])
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         torch.save(

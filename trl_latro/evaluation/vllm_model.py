@@ -1,22 +1,16 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Completions and likelihoods with vLLM. Imported only where it is asked for."""
 
-from peft import PeftConfig
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
-from transformers.utils import find_adapter_config_file
 from vllm import LLM, SamplingParams
-from vllm.lora.request import LoRARequest
 
+from .merging import whole_model
 from .model import ScoredRow, find_eos_token_ids
-
-
-# Ranks that vLLM supports
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class VLLMModel:
     """
-    Generates with vLLM, a full model or a LoRA adapter.
+    Generates with vLLM: a whole model, or a LoRA adapter that is merged into its base.
 
     Completions go on to their EOS token or to L + `answer_budget` tokens; what stands behind the answer's token budget
     is dropped by the evaluation.
@@ -54,27 +48,18 @@ class VLLMModel:
         trust_remote_code: bool = False,
         tensor_parallel_size: int = 1,
     ):
-        base, rank = model_name_or_path, None
-        self.adapter: LoRARequest | None = None
-        if find_adapter_config_file(model_name_or_path, revision=revision) is not None:
-            adapter_config = PeftConfig.from_pretrained(model_name_or_path, revision=revision)
-            base, rank, revision = adapter_config.base_model_name_or_path, adapter_config.r, None
-            self.adapter = LoRARequest("adapter", 1, model_name_or_path)
-        self.eos_token_ids = find_eos_token_ids(_generation_config(base, revision, trust_remote_code), tokenizer)
         self.max_tokens = max_completion_length + answer_budget
-        self.llm = LLM(
-            model=base,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            tensor_parallel_size=tensor_parallel_size,
-            max_model_len=longest_row + 1,
-            **(
-                {}
-                if rank is None
-                else {"enable_lora": True, "max_lora_rank": min(r for r in _LORA_RANKS if r >= rank)}
-            ),
-        )
+        with whole_model(model_name_or_path, revision, trust_remote_code, dtype) as (name, revision):
+            self.eos_token_ids = find_eos_token_ids(_generation_config(name, revision, trust_remote_code), tokenizer)
+            self.llm = LLM(
+                model=name,
+                revision=revision,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                tensor_parallel_size=tensor_parallel_size,
+                max_model_len=longest_row + 1,
+                skip_tokenizer_init=True,  # tokens go in, tokens come out
+            )
 
     def generate(
         self, prompt_ids: list[list[int]], num_samples: int, greedy: bool, seed: int
@@ -110,7 +95,7 @@ class VLLMModel:
 
     def _run(self, rows: list[list[int]], settings: list[SamplingParams]) -> list:
         prompts = [{"prompt_token_ids": ids} for ids in rows]
-        return self.llm.generate(prompts, settings, lora_request=self.adapter, use_tqdm=False)
+        return self.llm.generate(prompts, settings, use_tqdm=False)
 
 
 def _generation_config(name: str, revision: str | None, trust_remote_code: bool) -> GenerationConfig:
