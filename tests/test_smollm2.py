@@ -86,7 +86,6 @@ def test_it_answers_as_a_chat_model(model_dir: str, tokenizer: PreTrainedTokeniz
     assert tokenizer.decode(ids) == f"The capital of France is Paris.{END}"
 
 
-@torch.no_grad()
 def test_rewards_are_those_of_separate_unpadded_forwards(
     model_dir: str, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
