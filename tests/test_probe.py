@@ -121,13 +121,13 @@ def test_a_weak_model_will_guess_with_log_probs_and_reason_with_the_others() -> 
     found = {name: favour(reward, probed, references(), seed=0) for name, reward in REWARDS.items()}
     log16 = math.log(16)
     # q R(right) + (1 - q) R(wrong) with q = 1/4
-    assert found["logprob"].reasoning == pytest.approx(-0.75 * 5)
-    assert found["prob"].reasoning == pytest.approx((1 + 3 * math.exp(-5)) / 4)
-    assert found["jepo"].reasoning == pytest.approx(math.log((1 + 3 * math.exp(-5)) / 4))
+    assert found["logprob"].gives["reasoning"] == pytest.approx(-0.75 * 5)
+    assert found["prob"].gives["reasoning"] == pytest.approx((1 + 3 * math.exp(-5)) / 4)
+    assert found["jepo"].gives["reasoning"] == pytest.approx(math.log((1 + 3 * math.exp(-5)) / 4))
     for name in ("logprob", "jepo"):
-        assert found[name].short == pytest.approx(-log16) == found[name].none
-        assert found[name].hedging == pytest.approx(-log16, abs=0.05)
-    assert found["prob"].hedging == pytest.approx(1 / 16, abs=0.002)
+        assert found[name].gives["short"] == pytest.approx(-log16) == found[name].gives["none"]
+        assert found[name].gives["hedging"] == pytest.approx(-log16, abs=0.05)
+    assert found["prob"].gives["hedging"] == pytest.approx(1 / 16, abs=0.002)
     assert found["logprob"].margin == pytest.approx(log16 - 3.75, abs=0.05)
     assert found["logprob"].best != "reasoning" and found["logprob"].reasoning_share == 0.0
     assert found["jepo"].best == found["prob"].best == "reasoning"
@@ -143,8 +143,8 @@ def test_a_good_model_will_reason_with_every_reward() -> None:
 def test_hedging_wins_where_all_rationales_are_long_and_wrong_ones_cost_more_than_a_guess() -> None:
     probed = weak_model(right=2, wrong=14, guesses=0)
     found = favour(REWARDS["logprob"], probed, ["room a"] * 50 + ["room b"] * 50, seed=0)
-    assert found.short is None and found.best == "hedging"
-    assert found.hedging == pytest.approx(math.log(0.5), abs=0.05)
+    assert "short" not in found.gives and found.best == "hedging"
+    assert found.gives["hedging"] == pytest.approx(math.log(0.5), abs=0.05)
 
 
 def test_short_rationales_are_compared_with_the_others_of_the_same_question() -> None:
@@ -153,9 +153,9 @@ def test_short_rationales_are_compared_with_the_others_of_the_same_question() ->
         weak_model(right=2, wrong=0, guesses=2, questions=8),
     )
     found = favour(REWARDS["logprob"], hard + easy, references(), seed=0)
-    assert found.reasoning == pytest.approx(-2.5)  # half of the questions -5, half 0
+    assert found.gives["reasoning"] == pytest.approx(-2.5)  # half of the questions -5, half 0
     # Where there are guesses, they are log 16 worse than rationales: so they are, by this, where there are none
-    assert found.short == pytest.approx(-2.5 - math.log(16))
+    assert found.gives["short"] == pytest.approx(-2.5 - math.log(16))
 
 
 def test_short_is_a_third_of_the_rationale_that_a_token_is_in() -> None:
@@ -183,12 +183,12 @@ def test_limits_hold_as_many_rationales_as_they_say() -> None:
 
 
 def favoured(share: float, best: str = "reasoning", margin: float = 1.0) -> Favoured:
-    return Favoured(-1.0, -2.0, -2.0, -2.0, best, margin, share, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0)
+    return Favoured({}, best, margin, share, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0)
 
 
 def findings(**rewards: float) -> Findings:
     named = {name: favoured(share) for name, share in rewards.items()}
-    return Findings({}, {}, {95: 30, 99: None}, {}, 0.0, named)
+    return Findings({}, {}, {95: 30, 99: None}, {}, 0.0, 0.0, named)
 
 
 def test_the_first_reward_that_surely_reasons_is_recommended_and_none_where_none_does() -> None:
@@ -285,6 +285,7 @@ def test_the_command_prints_the_report_and_writes_it(tmp_path: Path, capsys: pyt
     for name, words in written["verdicts"].items():
         assert f"- {words}." in report and re.search(rf"^{name} +-?\d", report, re.MULTILINE)
     assert written["endings"]["template"] > 0.9 and 12 < written["limits"]["95"] <= written["limits"]["99"] <= 48
+    assert 0.4 < written["short"] < 0.8 and written["right"] > written["metrics"]["sample_accuracy"]["value"]
     assert {"sampled", "none", "gold"} == set(written["answer_logps"])
     assert written["answer_logps"]["gold"]["all"] > written["answer_logps"]["none"]["all"]
     assert written["metrics"]["sample_accuracy"]["value"] > 0.1

@@ -30,10 +30,9 @@ class Favoured:
     What a reward makes of a model.
 
     Args:
-        reasoning (`float`): Mean reward of the samples that reason.
-        short (`float`, *optional*): Mean reward of those with a short rationale; `None` if there are too few.
-        none (`float`): Mean reward right after the prompt.
-        hedging (`float`): Mean reward of the best answer that ignores the rationale.
+        gives (`dict[str, float]`): Mean rewards of the samples that reason (`"reasoning"`), of those with a short rationale
+            (`"short"`, unless there are too few), right after the prompt (`"none"`), and of the best answer that ignores the
+            rationale (`"hedging"`).
         best (`str`): Which of them is largest.
         margin (`float`): Reasoning less the best of the others.
         reasoning_share (`float`): Share of the resampled sets of questions in which reasoning is largest.
@@ -44,10 +43,7 @@ class Favoured:
         no_spread (`float`): Share of the questions whose samples all get the same.
     """
 
-    reasoning: float
-    short: float | None
-    none: float
-    hedging: float
+    gives: dict[str, float]
     best: str
     margin: float
     reasoning_share: float
@@ -104,10 +100,7 @@ def favour(reward: Reward, probed: list[Probed], references: list[str], seed: in
     wins = resampled["reasoning"] > np.max([resampled[name] for name in others], axis=0)
     spread = _spread(reward, probed)
     return Favoured(
-        **{
-            name: float(means[name][0]) if name in means else None
-            for name in ("reasoning", "short", "none", "hedging")
-        },
+        gives={name: float(mean[0]) for name, mean in means.items()},
         best=max(("reasoning", *others), key=lambda name: means[name][0]),
         margin=float(means["reasoning"][0] - max(means[name][0] for name in others)),
         reasoning_share=float(wins.mean()),

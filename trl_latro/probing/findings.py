@@ -34,6 +34,8 @@ class Findings:
             the answer itself (`"template"`).
         short (`float`):
             Share of the samples with a short rationale.
+        right (`float`):
+            Share of right answers among the samples that reason.
         rewards (`dict[str, Favoured]`):
             What each reward favours.
     """
@@ -43,6 +45,7 @@ class Findings:
     limits: dict[int, int | None]
     answer_logps: dict[str, dict[str, float]]
     short: float
+    right: float
     rewards: dict[str, Favoured]
 
     @property
@@ -89,6 +92,7 @@ def find(probed: list[Probed], references: list[str], max_completion_length: int
             "is no reasoning to reward. Prompt for it (--prompt_template, --num_shots), or train on gold rationales first "
             "(examples/baselines/sft_gold.py)."
         )
+    is_short = find_short(lengths)
     endings = [ending for of in probed for ending in of.endings]
     answers = {
         "sampled": [answer for of in probed for answer in of.answers],
@@ -101,7 +105,8 @@ def find(probed: list[Probed], references: list[str], max_completion_length: int
         {name: endings.count(name) / len(endings) for name in ("template", "EOS", "limit")},
         {percent: holding(percent, [one.tokens_to_end for one in samples]) for percent in (95, 99)},
         {name: _mean_logps(of) for name, of in answers.items() if of},
-        float(find_short(lengths).mean()),
+        float(is_short.mean()),
+        float(np.array([one.correct for one in samples])[~is_short.ravel()].mean()),
         {name: favour(reward, probed, references, seed) for name, reward in REWARDS.items()},
     )
 

@@ -61,7 +61,8 @@ def write_report(findings: Findings, probed: list[Probed], max_completion_length
         [
             f"This rests on {questions} questions x {num_samples} samples.",
             "",
-            f"Rationales end {ended}. Whole with their end are {held} tokens. {findings.short:.0%} are short.",
+            f"Rationales end {ended}. Whole with their end are {held} tokens. {findings.short:.0%} are short; "
+            f"{findings.right:.0%} of the others lead to the right answer.",
             f"Log-prob of the answer {logps}.",
             "",
             metrics_table(metrics),
@@ -83,16 +84,14 @@ def write_report(findings: Findings, probed: list[Probed], max_completion_length
 
 def rewards_table(rewards: dict[str, Favoured]) -> str:
     """A line for each reward."""
-    rows: list[tuple[str, ...]] = [
-        ("", "reasoning", "short", "none", "hedging", "rank correlation", "spread", "without spread")
-    ]
+    ways = ("reasoning", "short", "none", "hedging")
+    rows: list[tuple[str, ...]] = [("", *ways, "rank correlation", "spread", "without spread")]
     for name, of in rewards.items():
-        alternatives = (of.reasoning, of.short, of.none, of.hedging)
         correlation = of.rank_correlation
         rows.append(
             (
                 name,
-                *("" if value is None else f"{value:.3f}" for value in alternatives),
+                *(f"{of.gives[way]:.3f}" if way in of.gives else "" for way in ways),
                 f"{correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]" if correlation else "",
                 f"{of.spread:.3f}",
                 f"{of.no_spread:.0%}",
