@@ -24,7 +24,7 @@ from trl_latro.evaluation.questions import Questions
 from trl_latro.evaluation.transformers_model import TransformersModel
 from trl_latro.grading import grade_answer
 from trl_latro.objective import REWARDS
-from trl_latro.probing.favour import Favoured, favour, find_short
+from trl_latro.probing.favour import Favoured, favour, find_distrust, find_short
 from trl_latro.probing.findings import Findings, find, holding
 from trl_latro.probing.report import verdict
 from trl_latro.probing.samples import Probed, ScoredAnswer, sample
@@ -135,6 +135,20 @@ def test_a_weak_model_will_guess_with_log_probs_and_reason_with_the_others() -> 
     assert found["logprob"].in_nats and found["jepo"].in_nats and not found["prob"].in_nats
 
 
+def test_distrust_is_the_share_of_wrong_rationales_where_each_counts_and_none_where_one_right_one_will_do() -> None:
+    # log((1 - e) + e / 16) for the right half, log((1 - e) exp(-9) + e / 16) for the other: best near e = 1 / 2
+    (one, right), (_, wrong) = made(20, 0.0, True), made(20, -9.0, False)
+    greedy, none = made(3, -2.8, False, kind="greedy")
+    probed = [Probed(greedy, [one] * 8, ["EOS"] * 8, [right, wrong] * 4, none, None)] * 4
+    distrust = {name: find_distrust(reward, probed, [math.log(1 / 16)] * 4) for name, reward in REWARDS.items()}
+    assert distrust["logprob"] in (0.5, 0.55)
+    assert distrust["prob"] == distrust["jepo"] == 0.0
+    # Questions without a right rationale are what makes a group's bound hedge: 0.5 log(1 - e) + 0.5 log(e)
+    failing = [of._replace(answers=[wrong] * 8) for of in probed]
+    assert find_distrust(REWARDS["jepo"], probed + failing, [math.log(1 / 16)] * 8) in (0.5, 0.55)
+    assert find_distrust(REWARDS["prob"], probed + failing, [math.log(1 / 16)] * 8) == 0.0
+
+
 def test_a_good_model_will_reason_with_every_reward() -> None:
     probed = weak_model(right=6, wrong=2, guesses=8)
     assert {favour(reward, probed, references(), 0).best for reward in REWARDS.values()} == {"reasoning"}
@@ -183,7 +197,7 @@ def test_limits_hold_as_many_rationales_as_they_say() -> None:
 
 
 def favoured(share: float, best: str = "reasoning", margin: float = 1.0) -> Favoured:
-    return Favoured({}, best, margin, share, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0)
+    return Favoured({}, best, margin, share, 0.0, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0)
 
 
 def findings(**rewards: float) -> Findings:

@@ -36,6 +36,8 @@ class Favoured:
         best (`str`): Which of them is largest.
         margin (`float`): Reasoning less the best of the others.
         reasoning_share (`float`): Share of the resampled sets of questions in which reasoning is largest.
+        distrust (`float`): Share of the spread in the best mixture of the answer as it follows from the rationale and the
+            spread of the references, see [`find_distrust`].
         in_nats (`bool`): Whether the reward is a log-prob.
         rank_correlation ([`Metric`], *optional*): Of reward and correctness within questions; `None` where all samples of
             each question are right, or all wrong.
@@ -47,6 +49,7 @@ class Favoured:
     best: str
     margin: float
     reasoning_share: float
+    distrust: float
     in_nats: bool
     rank_correlation: Metric | None
     spread: float
@@ -104,6 +107,7 @@ def favour(reward: Reward, probed: list[Probed], references: list[str], seed: in
         best=max(("reasoning", *others), key=lambda name: means[name][0]),
         margin=float(means["reasoning"][0] - max(means[name][0] for name in others)),
         reasoning_share=float(wins.mean()),
+        distrust=find_distrust(reward, probed, log_spread(references, len(probed))),
         in_nats=reward.of_row is logprob,
         rank_correlation=_rank_correlation(reward, probed, seed),
         spread=float(spread.mean()),
@@ -138,6 +142,33 @@ def _hedging(reward: Reward, answers: list[ScoredAnswer], references: list[str])
     share = share_of_commonest(references)
     commonest = share * right + (1 - share) * wrong
     return max(rewards(log_spread(references, len(answers))), commonest, key=np.mean)
+
+
+def find_distrust(reward: Reward, probed: list[Probed], log_spreads: list[float]) -> float:
+    """
+    How far the reward would have the answer hedge, with rationales as they are: the `e` (in steps of 0.05) for which
+    `(1 - e) * p(y|x,z) + e * p_h(y)` gets most, over the samples of each question, in groups for a reward of groups.
+
+    Args:
+        reward ([`~trl_latro.objective.Reward`]):
+            The reward.
+        probed (`list[Probed]`):
+            Samples of the questions.
+        log_spreads (`list[float]`):
+            `log p_h(y)` of each question, see [`~trl_latro.probing.spread.log_spread`].
+    """
+    answers = [answer for of in probed for answer in of.answers]
+    logps = np.array([float(answer.logps[answer.start : answer.end].sum()) for answer in answers])  # (Q * K,)
+    hedged = np.repeat(log_spreads, len(probed[0].answers))  # (Q * K,)
+    everyone = np.ones((len(probed), len(probed[0].answers)), dtype=bool)
+
+    def mean_reward(share: float) -> float:
+        with np.errstate(divide="ignore"):
+            mixed = np.logaddexp(np.log(1 - share) + logps, np.log(share) + hedged)
+        given = [answer.with_answer(logp) for answer, logp in zip(answers, mixed, strict=True)]
+        return float(_of_some(reward, reward_values(reward, given).view(everyone.shape), everyone).mean())
+
+    return max((step / 20 for step in range(21)), key=mean_reward)
 
 
 def _means(columns: dict[str, Floats], seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:

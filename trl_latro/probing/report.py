@@ -85,13 +85,14 @@ def write_report(findings: Findings, probed: list[Probed], max_completion_length
 def rewards_table(rewards: dict[str, Favoured]) -> str:
     """A line for each reward."""
     ways = ("reasoning", "short", "none", "hedging")
-    rows: list[tuple[str, ...]] = [("", *ways, "rank correlation", "spread", "without spread")]
+    rows: list[tuple[str, ...]] = [("", *ways, "distrust", "rank correlation", "spread", "without spread")]
     for name, of in rewards.items():
         correlation = of.rank_correlation
         rows.append(
             (
                 name,
                 *(f"{of.gives[way]:.3f}" if way in of.gives else "" for way in ways),
+                f"{of.distrust:.0%}",
                 f"{correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]" if correlation else "",
                 f"{of.spread:.3f}",
                 f"{of.no_spread:.0%}",
