@@ -196,8 +196,10 @@ def test_limits_hold_as_many_rationales_as_they_say() -> None:
     assert holding(95, [7] * 19 + [None]) == 7 and holding(99, [7] * 19 + [None]) is None
 
 
-def favoured(share: float, best: str = "reasoning", margin: float = 1.0) -> Favoured:
-    return Favoured({}, best, margin, share, 0.0, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0)
+def favoured(share: float, best: str = "reasoning", margin: float = 1.0, **gives: float) -> Favoured:
+    return Favoured(
+        {"reasoning": -3.0, "hedging": -2.0, **gives}, best, margin, share, 0.0, True, Metric(0.5, 0.4, 0.6), 1.0, 0.0
+    )
 
 
 def findings(**rewards: float) -> Findings:
@@ -217,7 +219,7 @@ def test_verdicts_say_what_wins_by_how_much_and_how_sure_that_is() -> None:
     assert verdict("jepo", favoured(1.0, margin=1.04)) == (
         f"with `jepo` reasoning wins by 1 nats (in 100% {share}): the model will go on reasoning"
     )
-    assert verdict("logprob", favoured(0.0, "short", -1.94)) == (
+    assert verdict("logprob", favoured(0.0, "hedging", -1.94, short=-2.1)) == (
         f"with `logprob` guessing wins by 1.9 nats (in 100% {share}): the model will stop reasoning"
     )
     assert "hedging wins by 4.2 nats" in verdict("logprob", favoured(0.01, "hedging", -4.2))

@@ -1,6 +1,8 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Findings in words."""
 
+import math
+
 from ..evaluation.report import metrics_table, text_table
 from .favour import Favoured
 from .findings import SURE, Findings
@@ -8,11 +10,6 @@ from .samples import Probed
 
 
 _METRICS = ("greedy_accuracy", "sample_accuracy", "greedy_flexible_accuracy", "sample_flexible_accuracy")
-_CONSEQUENCES = {
-    "short": ("guessing", "the model will stop reasoning"),
-    "none": ("guessing", "the model will stop reasoning"),
-    "hedging": ("hedging", "the answers will stop following the rationales"),
-}
 EXAMPLES = 4
 
 
@@ -23,8 +20,10 @@ def verdict(name: str, of: Favoured) -> str:
     sure = f"in {share:.0%} of the resampled sets of questions"
     if of.best == "reasoning":
         winner, consequence = "reasoning", "the model will go on reasoning"
+    elif of.gives.get("short", -math.inf) > of.gives["reasoning"]:  # which the model writes already
+        winner, consequence = "guessing", "the model will stop reasoning"
     else:
-        winner, consequence = _CONSEQUENCES[of.best]
+        winner, consequence = "hedging", "the answers will stop following the rationales"
     if share < SURE:
         return f"with `{name}` it is too close to call: {winner} is ahead by {margin}, but only {sure}"
     return f"with `{name}` {winner} wins by {margin} ({sure}): {consequence}"

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from ..evaluation.batches import plan_batches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.generation import Generation
-from ..evaluation.likelihood import answer_token_logps
+from ..evaluation.model import ScoredRow
 from ..evaluation.questions import Questions
 from ..evaluation.transformers_model import TransformersModel
 from ..objective import Reward
@@ -79,11 +79,11 @@ class TokenLogps:
         self.model = model
         self.eos_token_ids = model.eos_token_ids
         self.generate = model.generate
-        self.kept: list[list[tuple[list[int], Tensor]]] = []
+        self.kept: list[tuple[list[int], Tensor]] = []
 
-    def answer_logps(self, context_ids: list[list[int]], answer_ids: list[list[int]]) -> list[float]:
-        logps = answer_token_logps(self.model.model, context_ids, answer_ids, self.model.pad_token_id)
-        self.kept.append(list(zip(answer_ids, logps, strict=True)))
+    def answer_logps(self, rows: list[ScoredRow]) -> list[float]:
+        logps = self.model.answer_token_logps(rows)
+        self.kept += [(row.answer, of_tokens) for row, of_tokens in zip(rows, logps, strict=True)]
         return [float(one.sum()) for one in logps]
 
 
@@ -103,12 +103,13 @@ def sample(
         for batch in batches:
             keeping.kept.clear()
             made = evaluator.run(batch, seed)
-            for one, *kept in zip(made, *keeping.kept, strict=True):
+            each = len(keeping.kept) // len(made)  # answers of a question follow each other
+            for index, one in enumerate(made):
                 key = (one.kind, one.question, one.sample)
                 generations[key] = one
                 answers[key] = [
                     ScoredAnswer(logps, *_own_tokens(questions, one.answer, ids, truncator.decode))
-                    for ids, logps in kept
+                    for ids, logps in keeping.kept[index * each : (index + 1) * each]
                 ]
             bar.update(len(made))
     probed = []
