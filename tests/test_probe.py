@@ -204,7 +204,7 @@ def favoured(share: float, best: str = "reasoning", margin: float = 1.0, **gives
 
 def findings(**rewards: float) -> Findings:
     named = {name: favoured(share) for name, share in rewards.items()}
-    return Findings({}, {}, {95: 30, 99: None}, {}, 0.0, 0.0, named)
+    return Findings({}, {}, {95: 30, 99: None}, {"sampled": {"all": -5.0, "template": -3.0}}, 0.0, 0.0, named)
 
 
 def test_the_first_reward_that_surely_reasons_is_recommended_and_none_where_none_does() -> None:
@@ -249,6 +249,9 @@ def test_the_command_is_one_that_training_takes() -> None:
     assert training_args.max_completion_length == 30  # holds 95 %; what holds 99 % is not known
     assert training_args.chat_template_kwargs == {"enable_thinking": False}
     assert model_args.model_name_or_path == "a model"
+    assert training_args.reward_tokens == "answer" and "--reward_tokens" not in words  # the default of that reward
+    about_template = training_command(arguments, findings(logprob=1.0))
+    assert about_template is not None and "--reward_type logprob --reward_tokens answer" in about_template
     assert training_command(arguments, findings(prob=0.0)) is None
 
 

@@ -18,6 +18,7 @@ from ..evaluation.files import write_json
 from ..evaluation.questions import Questions
 from ..evaluation.transformers_model import TransformersModel
 from ..loading import check_weights, load_tokenizer
+from ..objective import REWARDS
 from ..probing.findings import Findings, find
 from ..probing.report import EXAMPLES, verdict, write_report
 from ..probing.samples import sample
@@ -29,6 +30,7 @@ from .task_arguments import TaskArguments, try_grader
 
 PROBE = "probe.json"
 MOST_REFERENCES = 10_000
+LEAST_TEMPLATE_LOGP = -1.0
 # What a training takes over from the probe, beside the arguments of the task
 _SHARED = (
     "model_name_or_path",
@@ -38,6 +40,7 @@ _SHARED = (
     *(one.name for one in dataclasses.fields(TaskArguments)),
     "answer_template",
     "answer_separator",
+    "rationale_stop_strings",
     "chat_template_kwargs",
     "thinking_tags",
 )
@@ -46,7 +49,8 @@ _SHARED = (
 @dataclass
 class ProbeArguments(EvaluationArguments):
     """
-    Arguments of `trl-latro probe`: those of [`EvaluationArguments`], without vLLM, with other defaults:
+    Arguments of `trl-latro probe`: those of [`EvaluationArguments`], without vLLM, with other defaults. As in training, how a
+    model says that it was prompted before is not read.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
@@ -77,6 +81,12 @@ class ProbeArguments(EvaluationArguments):
             )
 
 
+def is_about_template(findings: Findings) -> bool:
+    """Whether the recommended reward is in part about a template that the model does not write as a matter of course."""
+    about_all = REWARDS[str(findings.recommended)].tokens == "template_and_answer"
+    return about_all and findings.answer_logps["sampled"]["template"] < LEAST_TEMPLATE_LOGP
+
+
 def training_command(arguments: ProbeArguments, findings: Findings) -> str | None:
     """The command of the training that the findings recommend; `None` if they recommend none."""
     if findings.recommended is None:
@@ -85,11 +95,13 @@ def training_command(arguments: ProbeArguments, findings: Findings) -> str | Non
     values: dict[str, Any] = {
         **{one.name: getattr(arguments, one.name) for one in dataclasses.fields(arguments) if one.name in _SHARED},
         "reward_type": findings.recommended,
+        "reward_tokens": "answer" if is_about_template(findings) else None,
         "num_generations": arguments.num_samples,
         "per_device_train_batch_size": arguments.num_samples,
         "max_completion_length": next(limit for limit in limits if limit is not None),
     }
     defaults = {one.name: one.default for one in dataclasses.fields(arguments) if one.name in _SHARED}
+    defaults["reward_tokens"] = None
     words = ["trl-latro", "train"]
     for name, value in values.items():
         if name not in defaults or value != defaults[name]:
@@ -105,6 +117,8 @@ def probe(arguments: ProbeArguments) -> None:
     arguments.check()
     task = arguments.get_task()
     text = task.answer_template.text if arguments.answer_template is None else arguments.answer_template
+    stop_strings = arguments.rationale_stop_strings
+    template = AnswerTemplate(text, arguments.answer_separator, None if stop_strings is None else tuple(stop_strings))
     state = PartialState(cpu=not HAS_GPU)
     if state.num_processes > 1:
         raise ValueError(
@@ -114,14 +128,14 @@ def probe(arguments: ProbeArguments) -> None:
     check_writable(output_dir)
     model = (str(arguments.model_name_or_path), arguments.model_revision, arguments.trust_remote_code)
     tokenizer = load_tokenizer(*model)
-    dataset = arguments.load(arguments.split, tokenizer).shuffle(arguments.seed)
+    dataset = arguments.load(arguments.split, tokenizer, text).shuffle(arguments.seed)
     references = [answer.strip() for answer in dataset["answer"][:MOST_REFERENCES]]
     dataset = dataset.select(range(min(arguments.max_questions or len(dataset), len(dataset))))
     try_grader(task.grader, dataset[0])
     questions = Questions(
         dataset,
         tokenizer,
-        AnswerTemplate(text, arguments.answer_separator),
+        template,
         task.grader,
         arguments.max_completion_length,
         cast(dict[str, Any] | None, arguments.chat_template_kwargs),

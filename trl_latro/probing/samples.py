@@ -138,8 +138,10 @@ def sample(
 def _own_tokens(questions: Questions, answer: str, ids: list[int], decode: ContinuationDecoder) -> tuple[int, int]:
     """Where the answer itself begins and ends among the tokens of the filled template."""
     text, (start, end) = questions.answer_template.fill(answer), questions.answer_template.span(answer)
-    first = count_template_tokens(ids, text[start:], decode) if start > 0 else 0
-    return first, max(first + 1, count_template_tokens(ids, text[end:], decode))
+    first = count_template_tokens(ids, text[start:], decode)
+    # 0 where the tokenizer loses some of the template's end: then all up to the end of the turn is the answer's
+    behind = count_template_tokens(ids, text[end:], decode) or len(ids) - 1
+    return first, max(first + 1, behind)
 
 
 def reward_values(reward: Reward, answers: list[ScoredAnswer]) -> Tensor:
