@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tiny import byte_level_tokenizer, save_model
 from trl_latro.answer_template import AnswerTemplate
 from trl_latro.cli.probe import ProbeArguments, main, training_command
 from trl_latro.cli.train import make_parser
@@ -309,6 +310,24 @@ def test_the_command_prints_the_report_and_writes_it(tmp_path: Path, capsys: pyt
     assert written["answer_logps"]["gold"]["all"] > written["answer_logps"]["none"]["all"]
     assert written["metrics"]["sample_accuracy"]["value"] > 0.1
     assert written["command"] in report and "--max_completion_length" in written["command"]
+
+
+def test_a_chat_model_that_knows_nothing_is_not_to_be_trained_with_any_reward(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_model(byte_level_tokenizer(chat=True), tmp_path / "model")
+    rows = [{"question": f"What is {n} + {3 * n}?", "answer": 40 * n} for n in range(1, 30)]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--model_name_or_path", model, "--task", str(tmp_path / "sums.jsonl"), "--validation_size", "0"]
+    options += ["--max_questions", "4", "--num_samples", "4", "--max_completion_length", "12"]
+    main([*options, "--output_dir", str(tmp_path / "probed")])
+    report = capsys.readouterr().out
+    written = json.loads((tmp_path / "probed" / "probe.json").read_text())
+    assert "train on gold rationales first" in report and written["command"] is written["recommended_reward"] is None
+    assert written["endings"]["limit"] > 0.5 and written["limits"] == {"95": None, "99": None}
+    assert "95 % in more than 12 and 99 % in more than 12 tokens" in report
+    assert {of["best"] for of in written["rewards"].values()} == {"hedging"}
+    assert "gold" not in written["answer_logps"]
 
 
 @pytest.mark.parametrize(

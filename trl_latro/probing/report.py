@@ -104,4 +104,5 @@ def _example(of: Probed) -> list[str]:
     one = of.samples[0]
     prompt = one.prompt if isinstance(one.prompt, str) else one.prompt[-1]["content"]
     graded = "right" if one.correct else f"not {one.answer!r}"
-    return [f"  {prompt}", f"  > {one.completion.strip()}", f"  ({graded}; log-prob {one.answer_logp:.2f})", ""]
+    indented = [text.strip().replace("\n", "\n    ") for text in (prompt, one.completion)]
+    return [f"  {indented[0]}", f"  > {indented[1]}", f"  ({graded}; log-prob {one.answer_logp:.2f})", ""]
