@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """`trl-latro probe`: its numbers by hand, the tokens that they rest on, the command, and what it foretells."""
 
+import dataclasses
 import json
 import math
 import random
@@ -251,6 +252,10 @@ def test_the_command_is_one_that_training_takes() -> None:
     assert training_args.chat_template_kwargs == {"enable_thinking": False}
     assert model_args.model_name_or_path == "a model"
     assert training_args.reward_tokens == "answer" and "--reward_tokens" not in words  # the default of that reward
+    both_known = dataclasses.replace(findings(prob=1.0), limits={95: 30, 99: 40})
+    assert "--max_completion_length 40" in str(training_command(arguments, both_known))
+    none_known = dataclasses.replace(findings(prob=1.0), limits={95: None, 99: None})
+    assert "--max_completion_length 128" in str(training_command(arguments, none_known))
     about_template = training_command(arguments, findings(logprob=1.0))
     assert about_template is not None and "--reward_type logprob --reward_tokens answer" in about_template
     assert training_command(arguments, findings(prob=0.0)) is None
@@ -304,12 +309,13 @@ def test_the_command_prints_the_report_and_writes_it(tmp_path: Path, capsys: pyt
     assert set(written["rewards"]) == set(REWARDS) == set(written["verdicts"])
     for name, words in written["verdicts"].items():
         assert f"- {words}." in report and re.search(rf"^{name} +-?\d", report, re.MULTILINE)
-    assert written["endings"]["template"] > 0.9 and 12 < written["limits"]["95"] <= written["limits"]["99"] <= 48
+    assert written["endings"]["template"] > 0.9 and 12 < written["limits"]["95"] and written["limits"]["99"] <= 48
     assert 0.4 < written["short"] < 0.8 and written["right"] > written["metrics"]["sample_accuracy"]["value"]
     assert {"sampled", "none", "gold"} == set(written["answer_logps"])
     assert written["answer_logps"]["gold"]["all"] > written["answer_logps"]["none"]["all"]
     assert written["metrics"]["sample_accuracy"]["value"] > 0.1
-    assert written["command"] in report and "--max_completion_length" in written["command"]
+    assert written["command"] in report
+    assert f"--max_completion_length {written['limits']['99']}" in written["command"]
 
 
 def test_a_chat_model_that_knows_nothing_is_not_to_be_trained_with_any_reward(
