@@ -23,7 +23,7 @@ def verdict(name: str, of: Favoured) -> str:
     elif of.gives.get("short", -math.inf) > of.gives["reasoning"]:  # which the model writes already
         winner, consequence = "guessing", "the model will stop reasoning"
     else:
-        winner, consequence = "hedging", "the answers will stop following the rationales"
+        winner, consequence = "hedging", "the answers will follow the rationales less, or not at all"
     if share < SURE:
         return f"with `{name}` it is too close to call: {winner} is ahead by {margin}, but only {sure}"
     return f"with `{name}` {winner} wins by {margin} ({sure}): {consequence}"
