@@ -94,11 +94,11 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(sys, "argv", ["trl-latro"])
     cli.main()
     usage = capsys.readouterr().out
-    assert "usage: trl-latro {train,evaluate,plan}" in usage and "trl-latro compare A B" in usage
+    assert "usage: trl-latro {train,evaluate,plan,probe}" in usage and "trl-latro compare A B" in usage
     monkeypatch.setattr(sys, "argv", ["trl-latro", "serve"])
     with pytest.raises(SystemExit, match="there is no command 'serve', only"):
         cli.main()
-    for command in ("train", "evaluate", "plan"):
+    for command in ("train", "evaluate", "plan", "probe"):
         monkeypatch.setattr(sys, "argv", ["trl-latro", command, "--help"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""The commands `trl-latro train`, `evaluate`, `compare` and `plan`; `python -m trl_latro` is the same, for launchers."""
+"""The commands `trl-latro train`, `evaluate`, `compare`, `plan` and `probe`; `python -m trl_latro` is the same, for launchers."""
 
 import importlib
 import os
@@ -9,14 +9,15 @@ import sys
 from ..durability.checkpoints import OutputDirError
 
 
-COMMANDS = ("train", "evaluate", "compare", "plan")  # modules beside this one
-USAGE = """usage: trl-latro {train,evaluate,plan} [--config FILE] [options]
+COMMANDS = ("train", "evaluate", "compare", "plan", "probe")  # modules beside this one
+USAGE = """usage: trl-latro {train,evaluate,plan,probe} [--config FILE] [options]
        trl-latro compare A B
 
   train     train a model with LaTRO on a task or on your own data
   evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals
   compare   the paired differences of two evaluations, with intervals
   plan      does a training fit? memory per GPU, prompts and tokens per step, without a GPU or weights
+  probe     what will training make of this model? its rationales, and what each reward favours, before you train it
 
 `trl-latro train --help` and so on list the options. Several processes:
   accelerate launch -m trl_latro train ...      deepspeed --module trl_latro train ...

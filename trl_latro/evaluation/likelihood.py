@@ -11,9 +11,9 @@ from .model import ScoredRow
 
 
 @torch.no_grad()
-def answer_logps(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id: int) -> list[float]:
+def answer_logps(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id: int) -> list[Tensor]:
     """
-    `l = sum_t log pi(y_t | x, z, y_<t)` of each row.
+    `log pi(y_t | x, z, y_<t)` of the tokens of each row's answer. Their sum is its log-likelihood.
 
     Where the model can, the rows are one sequence, in which those that follow each other with the same prompt share it;
     else rows of similar lengths are one forward. Logits exist for the answers' tokens only.
@@ -27,14 +27,14 @@ def answer_logps(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id: in
             Padding token.
 
     Returns:
-        `list[float]`: sums over the answer's tokens.
+        `list[torch.Tensor]`: one of shape `(A,)` for each row, on the CPU.
     """
     if why_not_shared(model) is None:
-        return torch.stack(_of_one_sequence(model, rows, pad_token_id)).tolist()
+        return _of_one_sequence(model, rows, pad_token_id)
     logps: dict[int, Tensor] = {}
     for similar in by_length([sum(map(len, row)) for row in rows]):
         logps |= zip(similar, _of_padded_rows(model, [rows[index] for index in similar], pad_token_id), strict=True)
-    return [float(logps[index]) for index in range(len(rows))]
+    return [logps[index] for index in range(len(rows))]
 
 
 def _of_one_sequence(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id: int) -> list[Tensor]:
@@ -51,7 +51,7 @@ def _of_one_sequence(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id
         logits = model(**sequence, logits_to_keep=columns.tolist(), use_cache=False).logits[0]  # (N, V)
     targets = labels[columns].to(logits.device)
     lengths = list(map(len, answers))
-    return [logp_of(*answer) for answer in zip(logits.split(lengths), targets.split(lengths), strict=True)]
+    return [logps_of(*answer) for answer in zip(logits.split(lengths), targets.split(lengths), strict=True)]
 
 
 def _of_padded_rows(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id: int) -> list[Tensor]:
@@ -74,13 +74,13 @@ def _of_padded_rows(model: PreTrainedModel, rows: list[ScoredRow], pad_token_id:
     input_ids = input_ids.to(logits.device)
     # The logits of a column are those of the next token
     return [
-        logp_of(of_row[-1 - len(row.answer) : -1], ids[-len(row.answer) :])
+        logps_of(of_row[-1 - len(row.answer) : -1], ids[-len(row.answer) :])
         for row, of_row, ids in zip(rows, logits, input_ids, strict=True)
     ]
 
 
-def logp_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of the targets' log-probs: `(A, V)` and `(A,)` give a scalar in float32, without a float32 copy of all rows."""
+def logps_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """The targets' log-probs: `(A, V)` and `(A,)` give `(A,)` in float32, without a float32 copy of all rows."""
     logits = logits.float()
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)  # (A,)
-    return (chosen - logits.logsumexp(-1)).sum()
+    return (chosen - logits.logsumexp(-1)).cpu()

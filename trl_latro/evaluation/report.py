@@ -25,7 +25,7 @@ def metrics_table(metrics: dict[str, Metric]) -> str:
     for name, metric in metrics.items():
         value, low, high = (_number(name, number) for number in metric)
         rows.append((_title(name), value, f"[{low}, {high}]"))
-    return _table(rows)
+    return text_table(rows)
 
 
 def differences_table(differences: dict[str, Difference]) -> str:
@@ -34,7 +34,7 @@ def differences_table(differences: dict[str, Difference]) -> str:
     for name, (first, second, difference) in differences.items():
         value, low, high = (_number(name, number, "+") for number in difference)
         rows.append((_title(name), _number(name, first), _number(name, second), value, f"[{low}, {high}]"))
-    return _table(rows)
+    return text_table(rows)
 
 
 def _title(name: str) -> str:
@@ -47,7 +47,7 @@ def _number(name: str, value: float, sign: str = "") -> str:
     return f"{value:{sign}.1f}" if name.endswith("_rationale_tokens") else f"{value:{sign}.3f}"
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def text_table(rows: Sequence[tuple[str, ...]]) -> str:
     """First column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

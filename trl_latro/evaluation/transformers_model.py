@@ -110,4 +110,8 @@ class TransformersModel:
         return [self.truncator.without_padding(ids, is_open) for ids, is_open in outputs]
 
     def answer_logps(self, rows: list[ScoredRow]) -> list[float]:
+        return [float(logps.sum()) for logps in self.answer_token_logps(rows)]
+
+    def answer_token_logps(self, rows: list[ScoredRow]) -> list[torch.Tensor]:
+        """Log-probs of the tokens of each answer, `(A,)` on the CPU."""
         return self._score_halving(lambda part: answer_logps(self.model, part, self.pad_token_id), rows)
