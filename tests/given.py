@@ -55,6 +55,34 @@ SAMPLES: list[tuple[str, str, list[tuple[str, str]]]] = [
 ]
 
 
+# What two functions give these completions: a verdict, right in no completion of the second prompt, and a share that does
+# not always apply
+VERDICTS: list[list[float | None]] = [[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+SHARES: list[list[float | None]] = [[0.5, None, 0.25, 1.0], [0.25, 0.125, None, None], [None, 0.0, 0.75, None]]
+
+
+def _look_up(table: list[list[float | None]], prompts: list[Any], completions: list[Any]) -> list[float | None]:
+    """What the table gives completions; a `KeyError` for one that is not as it was sampled."""
+    found = {
+        (prompt, text.replace("|", "")): value
+        for (prompt, _, samples), values in zip(SAMPLES, table, strict=True)
+        for (text, _), value in zip(samples, values, strict=True)
+    }
+    texts = (
+        (p, c) if isinstance(p, str) else (p[-1]["content"], c[-1]["content"])
+        for p, c in zip(prompts, completions, strict=True)
+    )
+    return [found[key] for key in texts]
+
+
+def verdict(prompts: list[Any], completions: list[Any], **kwargs: Any) -> list[float | None]:
+    return _look_up(VERDICTS, prompts, completions)
+
+
+async def share(prompts: list[Any], completions: list[Any], **kwargs: Any) -> list[float | None]:
+    return _look_up(SHARES, prompts, completions)
+
+
 @dataclass
 class Generation:
     """One call for completions: the parameters it was made with, and the samples of each prompt."""

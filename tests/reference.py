@@ -35,6 +35,15 @@ class Settings:
     mask_unfinished: bool = False
     importance_sampling_correction: bool = True
     importance_sampling_clip_max: float = 3.0
+    reward_weights: tuple[float, ...] = ()  # of the functions that reward completions; empty without any
+    self_reward_weight: float = 1.0
+    self_reward_when: str = "always"
+    scorer: str = "policy"
+
+    @property
+    def whole_completions(self) -> bool:
+        """Nothing needs the reference answer: a row is prompt and completion."""
+        return self.self_reward_weight == 0 and self.answer_coef == 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,8 @@ def make_row(
     settings: Settings,
 ) -> Row:
     rationale, before_stop, finished = cut(tokenizer, sampled, end_token_ids, settings.stop_strings)
+    if settings.whole_completions:
+        return Row(tuple(prompt_ids), tuple(sampled), (), finished)
     between = settings.answer_separator if before_stop is None else before_stop
     text = between + answer.join(settings.answer_template.split("{answer}"))
     answer_ids = tokenizer(text, add_special_tokens=False)["input_ids"] + [end_of_turn_id]
@@ -154,10 +165,53 @@ def clip(reward: float, settings: Settings) -> float:
     return min(max(reward, low), high)
 
 
-def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row], settings: Settings) -> Scores:
-    """Rewards, advantages and answer weights of the K samples of one prompt, all detached."""
+def outside_reward(given: list[float | None], settings: Settings) -> float | None:
+    """The weighted sum of what the functions give a completion, `None` where none of them applies."""
+    applying = [weight * f for weight, f in zip(settings.reward_weights, given, strict=True) if f is not None]
+    return sum(applying) if applying else None
+
+
+def combined_credit(
+    own: list[float], given: list[list[float | None]], penalty: list[float], kl: list[float], settings: Settings
+) -> tuple[list[float], list[float]]:
+    """Rewards without the KL (NaN: none) and advantages of the K samples of one prompt, whose own reward (jepo: likelihood)
+    is `own` and whose functions' rewards are `given`."""
+    outside = [outside_reward(one, settings) for one in given]
+    verified = any(
+        f is not None and weight * f > 0
+        for one in given
+        for weight, f in zip(settings.reward_weights, one, strict=True)
+    )
+    self_weight = 0.0 if settings.self_reward_when == "unverified" and verified else settings.self_reward_weight
+    counting = [k for k in range(len(own)) if self_weight > 0 or outside[k] is not None]
+    total = {k: self_weight * own[k] + (outside[k] or 0.0) for k in counting}
+    if settings.reward_type == "jepo":
+        mean = sum(total.values()) / len(counting) if counting else 0.0
+        gain = {k: total[k] / mean - 1 if mean > 0 else 0.0 for k in counting}
+        r = {k: -penalty[k] - settings.beta * kl[k] for k in counting}
+    else:
+        gain = dict.fromkeys(counting, 0.0)
+        r = {k: clip(total[k] - penalty[k], settings) - settings.beta * kl[k] for k in counting}
+    rewards, advantages = [], []
+    for k in range(len(own)):
+        rewards.append(total[k] - penalty[k] if k in counting else math.nan)
+        others = [r[j] for j in counting if j != k]
+        advantages.append(gain[k] + r[k] - sum(others) / len(others) if k in counting and others else 0.0)
+    return rewards, advantages
+
+
+def score_group(
+    policy: nn.Module,
+    reference: nn.Module | None,
+    rows: list[Row],
+    settings: Settings,
+    given: list[list[float | None]] | None = None,
+) -> Scores:
+    """Rewards, advantages and answer weights of the K samples of one prompt, all detached. `given` are the rewards of
+    functions, one list per sample."""
     number = len(rows)
     answer_logps, own_logp, rewarded_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], [], []
+    scored_logp: list[float] = []  # of the tokens that the reward is about, by the scorer
     not_rewarded = [row.template if settings.reward_tokens == "answer" else 0 for row in rows]
     for row, first in zip(rows, not_rewarded, strict=True):
         with torch.no_grad():
@@ -175,18 +229,26 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
         rewarded_logp.append(rewarded.sum().item())
         reward = row_reward(settings.reward_type, rewarded)
         own_reward.append(reward.item())
+        scored_logp.append(rewarded_logp[-1])
+        if settings.scorer == "reference":
+            with torch.no_grad():
+                of_scorer = token_logps(reference, row)[1][first:]
+            own_reward[-1], scored_logp[-1] = (
+                row_reward(settings.reward_type, of_scorer).item(),
+                of_scorer.sum().item(),
+            )
         (slopes,) = torch.autograd.grad(reward, rewarded)
         weights.append(torch.cat([torch.full_like(others, slopes.mean()), slopes]))
     answer_logp = [y.sum().item() for y in answer_logps]
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
     if settings.reward_type == "jepo":
-        bound = log_mean_exp(rewarded_logp)
+        bound = log_mean_exp(scored_logp)
         shares = torch.softmax(torch.tensor(rewarded_logp, dtype=torch.float64), dim=0)  # dB / d l_k
         own_reward = [bound] * number
         advantage = []
         for k in range(number):
-            without_k = log_mean_exp([value for j, value in enumerate(rewarded_logp) if j != k])
+            without_k = log_mean_exp([value for j, value in enumerate(scored_logp) if j != k])
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
             weights[k] = number * shares[k] * torch.ones_like(weights[k])
@@ -194,14 +256,21 @@ def score_group(policy: nn.Module, reference: nn.Module | None, rows: list[Row],
         r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]
     reward = [own_reward[k] - penalty[k] for k in range(number)]
+    if given is not None:
+        own = [math.exp(logp) for logp in scored_logp] if settings.reward_type == "jepo" else own_reward
+        reward, advantage = combined_credit(own, given, penalty, kl, settings)
     return Scores(answer_logp, own_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
 
 
-def normalized(advantages: list[float]) -> list[float]:
-    """Mean 0 and standard deviation 1 over a generation, as TRL's `normalize_advantages` does it."""
-    mean = sum(advantages) / len(advantages)
-    variance = sum((advantage - mean) ** 2 for advantage in advantages) / (len(advantages) - 1)
-    return [(advantage - mean) / (math.sqrt(variance) + 1e-4) for advantage in advantages]
+def normalized(advantages: list[float], rewards: list[float]) -> list[float]:
+    """Mean 0 and standard deviation 1 over those of a generation that have a reward, as TRL's `normalize_advantages` does it."""
+    counting = [a for a, reward in zip(advantages, rewards, strict=True) if not math.isnan(reward)]
+    mean = sum(counting) / len(counting)
+    deviation = math.sqrt(sum((a - mean) ** 2 for a in counting) / (len(counting) - 1))
+    return [
+        0.0 if math.isnan(reward) else (a - mean) / (deviation + 1e-4)
+        for a, reward in zip(advantages, rewards, strict=True)
+    ]
 
 
 def row_factors(rows: list[Row], old_logps: list[float], sampled: list[float], settings: Settings) -> list[float]:

@@ -7,6 +7,7 @@ policy is moved away from the reference model before the first update, so that t
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,14 +33,18 @@ from given import (
     NUM_GENERATIONS,
     OTHER_END,
     SAMPLES,
+    SHARES,
     STOP,
+    VERDICTS,
     Generation,
     TrainerGivenCompletions,
     cpu_config,
     lora_config,
     perturb,
     sample_ids,
+    share,
     snapshot,
+    verdict,
 )
 from reference import Row, Scores, Settings
 
@@ -59,6 +64,7 @@ class Case:
     pad_is_eos: bool = False
     several_end_tokens: bool = False
     adapter: str | None = None  # "new" (peft_config) or "given" (a PeftModel)
+    reward_funcs: list[Callable] = field(default_factory=list)  # `verdict` and `share` of given.py
     engine_logps: bool = False  # the completions come from a model near the policy, with its log-probs
     steps: int = 1
     must_clip: bool = False
@@ -116,6 +122,7 @@ class Run:
     end_of_turn_id: int
     settings: Settings
     sampler: nn.Module | None
+    given: dict[tuple[int, ...], list[list[float | None]] | None]  # rewards of functions
 
 
 def train(case: Case, path: str) -> Run:
@@ -177,6 +184,7 @@ def train(case: Case, path: str) -> Run:
         processing_class=tokenizer,
         peft_config=lora_config() if case.adapter == "new" else None,
         completions=completions,
+        reward_funcs=case.reward_funcs,
     )
     perturb(trainer.model, seed=2)
     if case.engine_logps:
@@ -192,7 +200,7 @@ def train(case: Case, path: str) -> Run:
         trainer,
         recorder.updates,
         policy_with,
-        None if settings["beta"] == 0 else reference_model,
+        None if settings["beta"] == 0 and settings.get("scorer") is None else reference_model,
         tokenizer,
         answers,
         end_token_ids[-1] if case.conversational else tokenizer.eos_token_id,
@@ -209,9 +217,22 @@ def train(case: Case, path: str) -> Run:
             mask_unfinished=settings.get("mask_truncated_completions", False),
             importance_sampling_correction=settings.get("vllm_importance_sampling_correction", True),
             importance_sampling_clip_max=settings.get("vllm_importance_sampling_clip_max", 3.0),
+            reward_weights=tuple(settings.get("reward_weights", [1.0] * len(case.reward_funcs))),
+            self_reward_weight=settings.get("self_reward_weight", 1.0),
+            self_reward_when=settings.get("self_reward_when", "always"),
+            scorer=settings.get("scorer", "policy"),
         ),
         trainer.engine.sampler,
+        {tuple(ids): given for ids, given in zip(all_ids, given_rewards(case.reward_funcs), strict=True)},
     )
+
+
+def given_rewards(reward_funcs: list[Callable]) -> list[list[list[float | None]] | None]:
+    """For each prompt, what each of its samples gets from each function; `None` without functions."""
+    if not reward_funcs:
+        return [None] * len(SAMPLES)
+    tables = [{"verdict": VERDICTS, "share": SHARES}[function.__name__] for function in reward_funcs]
+    return [[list(of_sample) for of_sample in zip(*of_prompt, strict=True)] for of_prompt in zip(*tables, strict=True)]
 
 
 def close(actual: Any, expected: Any, what: str, scale: float = 1.0) -> None:
@@ -241,7 +262,9 @@ def score_generation(run: Run, generation: Generation) -> tuple[list[Row], list[
             for sample in samples
         ]
         rows += group
-        scores.append(reference.score_group(old_policy, run.reference_model, group, run.settings))
+        scores.append(
+            reference.score_group(old_policy, run.reference_model, group, run.settings, run.given[tuple(prompt_ids)])
+        )
     assert len({row.ids for row in rows}) == len(rows), "rows are told apart by their ids"
     return rows, scores
 
@@ -267,13 +290,15 @@ def compare(run: Run) -> list[float]:
     all_ratios = []
     for number, update in enumerate(run.updates):
         rows, scores = score_generation(run, run.trainer.engine.generations[update.generation])
-        close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
-        close(update.logs["reward"], joined(scores, "reward"), f"update {number}, rewards")
+        if not run.settings.whole_completions:
+            close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
+        rewards = [torch.tensor(one, dtype=torch.float64) for one in (update.logs["reward"], joined(scores, "reward"))]
+        close(*(one.nan_to_num(nan=-1000.0) for one in rewards), f"update {number}, rewards")
         advantages = joined(scores, "advantage")
         # Differences of rewards, and rounded as these are in float32
-        size_of_rewards = max(abs(reward) for reward in joined(scores, "reward"))
+        size_of_rewards = max(abs(reward) for reward in joined(scores, "reward") if not math.isnan(reward))
         if run.trainer.args.normalize_advantages:
-            advantages = reference.normalized(advantages)
+            advantages = reference.normalized(advantages, joined(scores, "reward"))
             size_of_rewards = 1.0
         close(update.logs["advantage"], advantages, f"update {number}, advantages", size_of_rewards)
 
@@ -388,6 +413,55 @@ CASES = {
         steps=4,
         engine_logps=True,
     ),
+    **{
+        f"{reward} and functions, {name}": Case({"reward_type": reward, **more}, reward_funcs=[verdict, share])
+        for reward in ("logprob", "prob", "jepo")
+        for name, more in {
+            "added": {},
+            "without accumulation": WHOLE,
+            "weighed": {"reward_weights": [2.0, 0.5], "self_reward_weight": 0.3},
+            "one only logged": {"reward_weights": [0.0, 1.0], "self_reward_weight": 0.0},
+            "where unverified": {"self_reward_when": "unverified", **WHOLE},
+            "alone beside the answer term": {"self_reward_weight": 0.0},
+            "alone": {"self_reward_weight": 0.0, "answer_coef": 0.0},
+            "alone, without accumulation": {"self_reward_weight": 0.0, "answer_coef": 0.0, **WHOLE},
+            "alone, beta 0": {"self_reward_weight": 0.0, "answer_coef": 0.0, "beta": 0.0},
+        }.items()
+    },
+    "functions alone, some samples without reward": Case(
+        {"self_reward_weight": 0.0, "normalize_advantages": True}, reward_funcs=[share]
+    ),
+    "jepo and functions, some samples without reward": Case(
+        {"reward_type": "jepo", "self_reward_weight": 0.0, "answer_coef": 0.0}, reward_funcs=[share]
+    ),
+    "functions, conversational": Case(reward_funcs=[verdict, share], conversational=True),
+    "functions alone, conversational": Case(
+        {"self_reward_weight": 0.0, "answer_coef": 0.0}, reward_funcs=[verdict], conversational=True
+    ),
+    "functions alone, two passes": Case(
+        {"self_reward_weight": 0.0, "answer_coef": 0.0, "num_iterations": 2, **WHOLE},
+        reward_funcs=[verdict],
+        steps=2,
+        must_clip=True,
+    ),
+    "functions alone, log-probs of the engine": Case(
+        {"self_reward_weight": 0.0, "answer_coef": 0.0}, reward_funcs=[verdict], engine_logps=True
+    ),
+    "functions, clipped rewards": Case({"reward_clip_range": (-64.0, -37.0)}, reward_funcs=[verdict]),
+    **{
+        f"{reward}, the reference scores, {name}": Case(
+            {"reward_type": reward, "scorer": "reference", **more}, **of_case
+        )
+        for reward in ("logprob", "prob", "jepo")
+        for name, more, of_case in (
+            ("scores first", {}, {}),
+            ("without accumulation", WHOLE, {}),
+            ("beta 0", {"beta": 0.0}, {}),
+            ("new adapter", {"beta": 0.0}, {"adapter": "new"}),
+            ("given adapter", {"beta": 0.0}, {"adapter": "given"}),
+            ("with functions", {}, {"reward_funcs": [verdict, share]}),
+        )
+    },
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
     "padded to a multiple, separate rows": Case({"pad_to_multiple_of": 32, "share_prompts": False}),
 }

@@ -125,7 +125,7 @@ def test_vllm_stops_where_transformers_does_and_gives_its_log_probs(answer_budge
     assert TOKENIZER.decode(ended.ids) == ("So 3. The answer is 4." if answer_budget else "So 3. The answer is")
     assert not unfinished.rationale.finished and len(unfinished.rationale.ids) == 16
     for one in (ended, unfinished):
-        assert one.logps == [-0.5 * position for position in range(len(one.rationale.ids))]
+        assert one.logps == [-0.5 * position for position in range(len(one.ids))]
     stop = {} if answer_budget else {"stop": ["The answer is"], "include_stop_str_in_output": True}
     assert client.calls == [{"limit": 16 + answer_budget, "seed": 7, **stop}]
     assert client.generation_kwargs == {"seed": 7}, "the user's settings are as they were"

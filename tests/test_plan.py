@@ -17,8 +17,8 @@ from trl import ModelConfig, TrlParser
 
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.cli.budget import count_samples
-from trl_latro.cli.common import TrainArguments
 from trl_latro.cli.plan import PlanConfig, main
+from trl_latro.cli.reward_arguments import RewardArguments
 from trl_latro.planning.zero import Zero, model_states, read_zero
 
 
@@ -234,7 +234,7 @@ def test_the_documented_changes_of_a_recipe_keep_its_steps(
 ) -> None:
     assert f"`{changes}`" in DOCS
     monkeypatch.chdir(ROOT)
-    parser = TrlParser([TrainArguments, PlanConfig, ModelConfig])
+    parser = TrlParser([RewardArguments, PlanConfig, ModelConfig])
     _, args, _ = parser.parse_args_and_config(["--config", str(HARDWARE / f"{recipe}.yaml"), *shlex.split(changes)])
     assert count_samples(args) == 24 * 16
 

@@ -55,6 +55,7 @@ SIGNATURES = {
         "image_position_ids",
     ],
     "_prepare_inputs": ["self", "generation_batch"],
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["self", "inputs"],
     "_compute_loss": ["self", "model", "inputs"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
@@ -96,6 +97,11 @@ ATTRIBUTES = {
     "vllm_generation": "TRL's client of vLLM",
     "_last_loaded_step": "the step whose weights vLLM has",
     "ref_model": "the reference model",
+    "reward_funcs": "the reward functions",
+    "reward_func_names": "their names in the logs",
+    "reward_weights": "their weights",
+    "_pending_extra_logs": "what reward functions have passed to `log_extra`",
+    "_pending_metrics": "what reward functions have passed to `log_metric`",
     "_dist": "whether weights are sharded",
     "beta": "the weight of the KL",
     "num_generations": "samples per prompt",
@@ -197,6 +203,7 @@ def test_transformers_trains_with_the_attributes_that_a_checkpoint_keeps(name):
 @pytest.mark.parametrize(
     ("method", "text", "meaning"),
     [
+        ("__init__", "if self.beta == 0.0:", "`settings_of_reference` decides by it whether a reference is loaded"),
         ("_prepare_inputs", "self._generate_and_score_completions(generation_batch)", "samples are drawn through it"),
         ("_generate_single_turn", "self.vllm_generation.sync_weights()", "`_sync_weights_to_vllm` does the same"),
         (
@@ -226,7 +233,7 @@ def test_the_overrides_keep_the_parents_parameters():
             assert parameters == SIGNATURES[name], f"LaTROTrainer.{name} takes {parameters}"
 
 
-def test_the_trainer_takes_the_parents_arguments_but_the_reward_functions():
+def test_the_trainer_takes_the_parents_arguments_and_may_be_without_reward_functions():
     parameters = list(inspect.signature(LaTROTrainer.__init__).parameters)
     rewards = ("reward_funcs", "reward_processing_classes")
-    assert parameters == [*(name for name in SIGNATURES["__init__"] if name not in rewards), "grader"]
+    assert parameters == [*(name for name in SIGNATURES["__init__"] if name not in rewards), "grader", "reward_funcs"]

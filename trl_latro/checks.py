@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Checks of what the user passes in. Each failure is one sentence: what is wrong, the value seen, what to do."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from .eval_samples import metric_names
 from .latro_config import LaTROConfig
 from .thinking import Thinking, find_thinking
 from .truncation import check_stop_strings
+
+
+logger = logging.getLogger(__name__)
 
 
 def named_datasets(train_dataset: Any, eval_dataset: Any) -> dict[str, Dataset | IterableDataset]:
@@ -34,9 +38,11 @@ def check_arguments(
     processing_class: Any,
     train_dataset: Any,
     eval_dataset: Any,
+    functions: Sequence[str] = (),
 ) -> Thinking | None:
     """
-    The checks of a trainer's arguments that come first: to load a model may take minutes.
+    The checks of a trainer's arguments that come first: to load a model may take minutes. `functions` are the names
+    of the reward functions.
 
     Returns:
         [`~trl_latro.thinking.Thinking`], *optional*: how the model writes its thinking, if it does. Rows of a stream pass for
@@ -56,15 +62,21 @@ def check_arguments(
     thinking = find_thinking(processing_class, conversational, args.chat_template_kwargs or {}, args.thinking_tags)
     check_stop_strings(processing_class, args.rationale_stop_strings or [], thinking)
     if eval_dataset is not None:
-        check_evaluation(args, [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""])
+        prefixes = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
+        check_evaluation(args, prefixes, functions)
     if args.push_to_hub and args.process_index == 0:
         make_repository(args)
+    if args.reward_tokens == "answer" and args.scores_answers and args.process_index == 0:
+        logger.warning(
+            "The reward is about the answer alone; the template before it is learnt with the answer's weight."
+        )
     return thinking
 
 
-def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:
+def check_evaluation(args: LaTROConfig, prefixes: list[str], functions: Sequence[str] = ()) -> None:
     """
-    Check how evaluation is batched, and the metric that chooses the best model. `prefixes` are those of the datasets.
+    Check how evaluation is batched, and the metric that chooses the best model. `prefixes` are those of the datasets,
+    `functions` the names of the reward functions.
 
     Raises:
         `ValueError`: the samples of a prompt would be split, or no metric has this name.
@@ -78,7 +90,7 @@ def check_evaluation(args: LaTROConfig, prefixes: list[str]) -> None:
             "`num_generations_eval`."
         )
     if args.metric_for_best_model is not None:
-        known = metric_names(num_generations, args.beta)
+        known = metric_names(num_generations, args.beta, args.scores_answers, functions)
         names = [f"eval_{prefix}{name}" for prefix in prefixes for name in known]
         if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in names:
             raise ValueError(

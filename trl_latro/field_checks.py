@@ -28,6 +28,7 @@ _WHOLE_OR_NONE = {
 _NOT_NEGATIVE = {
     "beta": "it would reward rationales for leaving the reference model",
     "answer_coef": "it would push the answer's likelihood down",
+    "self_reward_weight": "it would push the answer's likelihood down",
     "unfinished_penalty": "it would push rationales to the length limit",
     "epsilon": "the clipping range [1 - epsilon, 1 + epsilon] would be empty",
 }
@@ -44,6 +45,7 @@ _FLAGS = (
     *("disable_dropout", "use_vllm", "use_transformers_continuous_batching", "shuffle_dataset"),
     "vllm_importance_sampling_correction",
 )
+_CHOICES = {"self_reward_when": ("always", "unverified"), "scorer": ("policy", "reference")}
 _TEXTS = ("answer_template", "answer_separator")
 
 
@@ -70,6 +72,9 @@ def check_fields(fields: dict[str, Any]) -> None:
     for name in _FLAGS:
         if not isinstance(fields[name], bool):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be True or False.")
+    for name, choices in _CHOICES.items():
+        if fields[name] not in choices:
+            raise ValueError(f"`{name}` is {fields[name]!r}, but must be one of {list(choices)}.")
     for name in _TEXTS:
         if not isinstance(fields[name], str):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be a text.")

@@ -56,6 +56,15 @@ class LaTROConfig(RLOOConfig):
         answer_coef (`float`, *optional*, defaults to `1.0`):
             Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
             released code.
+        self_reward_weight (`float`, *optional*, defaults to `1.0`):
+            Weight of `R` among the rewards, where `reward_funcs` are others. The answer term does not depend on it. With 0,
+            and `answer_coef=0.0`, no reference answer is scored, and the whole completion is trained on (RLVR).
+        self_reward_when (`str`, *optional*, defaults to `"always"`):
+            Prompts that `R` is added for: `"always"`, or `"unverified"`, those for which no weighted reward of
+            `reward_funcs` is above 0 (as in JEPO, https://huggingface.co/papers/2503.19618).
+        scorer (`str`, *optional*, defaults to `"policy"`):
+            Whose log-probs `R` is a function of: `"policy"`, as in the paper, or `"reference"`, the frozen initial model.
+            The answer term is the policy's. The reference is then loaded with `beta=0.0` too.
         unfinished_penalty (`float`, *optional*, defaults to `2.0`):
             Subtracted from the reward of a rationale that hit the length limit.
         vllm_importance_sampling_correction (`bool`, *optional*, defaults to `True`):
@@ -169,6 +178,27 @@ class LaTROConfig(RLOOConfig):
             "paper's released code."
         },
     )
+    self_reward_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "Weight of the reward of `reward_type` among those of `reward_funcs`. With 0, and answer_coef 0, the "
+            "whole completion is trained on (RLVR)."
+        },
+    )
+    self_reward_when: str = field(
+        default="always",
+        metadata={
+            "help": "Prompts that the reward of `reward_type` is added for: 'always', or 'unverified', those for which no "
+            "reward of `reward_funcs` is above 0."
+        },
+    )
+    scorer: str = field(
+        default="policy",
+        metadata={
+            "help": "Whose log-probs the reward of `reward_type` is a function of: 'policy' (LaTRO) or 'reference', the "
+            "frozen initial model."
+        },
+    )
     unfinished_penalty: float = field(
         default=2.0, metadata={"help": "Subtracted from the reward of a rationale that hit the length limit."}
     )
@@ -219,6 +249,7 @@ class LaTROConfig(RLOOConfig):
         self._check_reward_type()
         if self.reward_tokens is None:
             self.reward_tokens = self.reward.tokens
+        self._check_scoring()
         if self.stop_on_collapse and not self.monitor_collapse:
             raise ValueError(
                 "`stop_on_collapse` is True, but `monitor_collapse` is False, so no collapse is seen: set it to True."
@@ -227,6 +258,25 @@ class LaTROConfig(RLOOConfig):
             raise ValueError(
                 "`skip_nonfinite_steps` is True, but DeepSpeed takes the step as soon as it has the gradients, so none "
                 "can be left out. Set it to False."
+            )
+
+    def _check_scoring(self) -> None:
+        if self.self_reward_weight > 0:
+            return
+        if self.self_reward_when != "always":
+            raise ValueError(
+                f"`self_reward_when` is {self.self_reward_when!r}, but `self_reward_weight` is 0, so there is no self-reward "
+                "to add: raise it, or leave `self_reward_when` at 'always'."
+            )
+        if self.scorer != "policy":
+            raise ValueError(
+                f"`scorer` is {self.scorer!r}, but `self_reward_weight` is 0, so nobody scores: raise it, or leave `scorer` "
+                "at 'policy'."
+            )
+        if self.stop_on_collapse and not self.scores_answers:
+            raise ValueError(
+                "`stop_on_collapse` is True, but with `self_reward_weight` 0 and `answer_coef` 0 no answer is scored, so no "
+                "collapse is seen: set it to False."
             )
 
     def _check_sampling(self) -> None:
@@ -272,6 +322,16 @@ class LaTROConfig(RLOOConfig):
         if callable(self.reward_type):
             return Reward(self.reward_type, tokens="template_and_answer")
         return REWARDS[str(self.reward_type)]
+
+    @property
+    def scores_answers(self) -> bool:
+        """Whether anything needs the log-prob of the reference answer. If not, the row is the completion."""
+        return self.self_reward_weight > 0 or self.answer_coef > 0
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether there is a reference model: for the KL, or as the scorer."""
+        return self.beta != 0.0 or self.scorer == "reference"
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the Hub's token: what is pickled is `training_args.bin`, which is pushed with the model."""

@@ -23,21 +23,22 @@ from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from . import checks, objective, samples, shared_prompt
+from . import checks, objective, outside_rewards, samples, shared_prompt
 from .answer_template import AnswerTemplate
 from .collapse_monitor import CollapseMonitor
 from .durability.trainer import DurableTrainer
 from .end_of_turn import find_end_of_turn
 from .eval_samples import EvalSamples
-from .grading import NO_ANSWER, Grade, Grader, grade_answer, grade_completion
+from .grading import Grader, grade_answer
 from .latro_config import LaTROConfig
 from .loading import load_processing_class
-from .micro_batches import form_micro_batches
+from .micro_batches import form_micro_batches, scores_in_loss
 from .model_card import PAPER, name_local_models, plain_name
+from .outside_rewards import RewardFunc
 from .packing import encode_answers, pack_rows, split_rows, trim_padding
 from .prompting import find_prompting
-from .prompts import find_max_positions, tokenize_prompts
-from .reference_model import copy_initial_model, prepare_reference, without_reference
+from .prompts import find_max_positions, fit_answer_budget, tokenize_prompts
+from .reference_model import copy_initial_model, prepare_reference, settings_of_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
 from .rollout.sampling_settings import make_generation_config, only_generation_config
@@ -109,6 +110,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]):
             In evaluation, compares the answer of a sampled completion with the row of the dataset, its columns
             `"prompt"` and `"answer"` and the others: `(extracted, row) -> bool`. Training does not use it.
+        reward_funcs (`RewardFunc | list[RewardFunc]`, *optional*):
+            Rewards from outside, as for [`~trl.RLOOTrainer`]: functions, async functions or reward models, which see the
+            whole completions. They are added to the self-reward, with the weights `args.reward_weights`.
 
     Raises:
         `ValueError`, `TypeError`: before the first forward, for a dataset, tokenizer or model that cannot work; the
@@ -142,6 +146,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         quantization_config: BitsAndBytesConfig | None = None,
         peft_config: PeftConfig | None = None,
         grader: Grader = grade_answer,
+        reward_funcs: RewardFunc | list[RewardFunc] | None = None,
     ):
         model_name = model if isinstance(model, str) else get_config_model_id(model.config)
         if args is None:
@@ -149,16 +154,17 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if processing_class is None:
             init_kwargs = (args.model_init_kwargs or {}) if isinstance(model, str) else {}
             processing_class = load_processing_class(model_name, init_kwargs.get("revision"), args.trust_remote_code)
-        thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset)
+        functions, names = outside_rewards.check_functions(reward_funcs, args)
+        thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset, names)
         prompting = find_prompting(vars(args))
         loading = {"quantization_config": quantization_config, "peft_config": peft_config}
         settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
         initial_model = copy_initial_model(model, args, peft_config)
-        with without_reference(args, initial_model):
-            # No reward functions: the reward is the model's own, see `_reward`
-            super().__init__(model, [], args, train_dataset, eval_dataset, processing_class, **settings)
+        with settings_of_reference(args, initial_model):
+            super().__init__(model, functions, args, train_dataset, eval_dataset, processing_class, **settings)
+        self.beta = args.beta
         if initial_model is not None:
-            self.beta, self.ref_model = args.beta, prepare_reference(initial_model, self, args)
+            self.ref_model = prepare_reference(initial_model, self, args)
         checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
 
         # How rationales end, and how answers are written and graded
@@ -179,13 +185,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self._monitor = CollapseMonitor(stop=args.stop_on_collapse)  # has seen the samples up to here
         self.add_callback(self._guard)
-        if args.monitor_collapse:
+        if args.monitor_collapse and args.scores_answers:
             self.add_callback(self._monitor)
-        if args.reward_tokens == "answer" and self.accelerator.is_main_process:
-            logger.warning(
-                "The reward is about the answer alone; the template before it is learnt with the answer's weight."
-            )
-
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
     def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> list[list[int]]:
@@ -269,25 +270,16 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             self._last_loaded_step = self.state.global_step
 
     def _roll_out(self, prompt_ids: list[list[int]], answers: list[str]) -> list[Completion]:
-        """A completion for each prompt. In evaluation completions go on to their answer."""
+        """A completion for each prompt. In evaluation, and for reward functions, completions go on to their answer."""
         if self._shares_prompts:
             for model in self._models:
                 shared_prompt.check_attention(model)
-        answer_budget = self._answer_budget(prompt_ids, answers) if self._mode == "eval" else 0
+        answer_budget = 0
+        if (self._mode == "eval" or self.reward_funcs) and self.truncator.ends:  # without, it goes on to the EOS token
+            answer_budget = self.answer_template.token_budget(self._tokenizer, answers)
+            limits = (self.max_completion_length, self.max_positions, self.accelerator.device)
+            answer_budget = fit_answer_budget(answer_budget, prompt_ids, *limits)
         return self.engine.roll_out(prompt_ids, self._group_size, answer_budget)
-
-    def _answer_budget(self, prompt_ids: list[list[int]], answers: list[str]) -> int:
-        """Tokens that a completion goes on for after its rationale, so that there is an answer to grade."""
-        if not self.truncator.ends:
-            return 0  # a completion is its rationale, to the EOS token
-        budget = self.answer_template.token_budget(self._tokenizer, answers)
-        longest_prompt = max(map(len, prompt_ids))
-        # The same on all processes, so that a completion does not depend on which of them samples it
-        device = self.accelerator.device
-        budget, longest_prompt = gather(torch.tensor([[budget, longest_prompt]], device=device)).amax(0).tolist()
-        if self.max_positions is None:
-            return budget
-        return min(budget, self.max_positions - longest_prompt - self.max_completion_length)
 
     def _prepare_inputs(self, generation_batch: list[dict[str, Any]]) -> dict[str, Tensor]:
         args = self.args
@@ -321,37 +313,57 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         prompt_ids = self._check_lengths(prompts, answers, where=f"A row of `{mode}_dataset`")
 
         completions = self._roll_out(prompt_ids, answers)
+        graded = (self.answer_template, self.grader)
+        grades = samples.grade_samples(inputs, completions, *graded) if mode == "eval" else []
+        table = samples.completion_rows(inputs, completions, self.truncator.decode, grades or [None] * len(inputs))
+        outside = self._outside_rewards(inputs, prompts, completions, table) if self.reward_funcs else None
+
+        if not self.args.scores_answers:
+            completions = [one.as_one() for one in completions]
         batch = self._pack(prompts, answers, prompt_ids, completions)
         batch["rows"] = torch.arange(len(inputs), device=device) + self.accelerator.process_index * len(inputs)  # (B,)
-        grades = self._grade(inputs, completions) if mode == "eval" else []
-        texts = [one.text for one in completions]
-        rationales = [self.truncator.decode(one.rationale.ids) for one in completions]
-        table = samples.completion_rows(prompts, answers, texts, rationales, grades or [None] * len(inputs))
         grades = gather_object(grades) if mode == "eval" else []
-        self._rollouts[mode] = Rollout(gather_object(table), grades, has_logps="sampling_logps" in batch)
+        self._rollouts[mode] = Rollout(gather_object(table), grades, "sampling_logps" in batch, outside)
         samples.check_groups(self._rollouts[mode].table, self._group_size, mode)
 
         to_score = samples.known_before_scoring(prompt_ids, completions, device)  # (B,) each
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self.beta != 0.0:
+            if self.args.needs_reference:
                 to_score["reference_logps"] = self._reference_logps(batch)  # (B, L)
             if self._scores_in_loss:
                 return batch | to_score
             logps = self._score(self.model, batch)  # (B, L)
         return batch | self._reward(logps, batch | to_score)
 
-    # ---- pack; in evaluation, grade ----
+    def _outside_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list, completions: list[Completion], table: list[dict[str, Any]]
+    ) -> Tensor:
+        """Rewards of the `reward_funcs` for the samples of all processes, `(N, F)`; `table` gets the columns that they log."""
+        conversational = is_conversational({"prompt": prompts[0]})
+        seen = outside_rewards.what_functions_see(completions, self.truncator, conversational)
+        rewards: Tensor = self._calculate_rewards(inputs, prompts, *seen)
+        outside_rewards.add_columns(table, self._pending_extra_logs)
+        for name, value in outside_rewards.gather_metrics(self._pending_metrics).items():
+            self._metrics[self._mode][name].append(value)
+        if self.args.reward.of_group is not None:
+            outside_rewards.check_likelihoods(rewards, self.reward_weights, self.reward_func_names)
+        return rewards
+
+    # ---- pack ----
 
     def _pack(
         self, prompts: list, answers: list[str], prompt_ids: list[list[int]], completions: list[Completion]
     ) -> dict[str, Tensor]:
-        """Rows of prompt, truncated rationale and reference answer, with their masks: `(B, L)` each."""
+        """Rows of prompt, truncated rationale and, if it is scored, reference answer, with masks: `(B, L)` each."""
         end_of_turn_id = self._tokenizer.eos_token_id
         if is_conversational({"prompt": prompts[0]}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
         rationales = [one.rationale for one in completions]
         how = (self.answer_template, self.truncator.decode, end_of_turn_id)
-        answer_ids, template_lengths = encode_answers(rationales, answers, *how)
+        answer_ids: list[list[int]] = [[] for _ in answers]
+        template_lengths = [0] * len(answers)
+        if self.args.scores_answers:
+            answer_ids, template_lengths = encode_answers(rationales, answers, *how)
         # In evaluation nothing is corrected: its metrics are those of the samples as they were drawn
         logps = [one.logps for one in completions if one.logps is not None] if self.model.training else []
         ids = (prompt_ids, [rationale.ids for rationale in rationales], answer_ids)
@@ -360,31 +372,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         batch["reward_mask"] = batch["own_mask" if self.args.reward_tokens == "answer" else "answer_mask"]
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
-    def _grade(self, inputs: list[dict[str, Any]], completions: list[Completion]) -> list[Grade]:
-        """Whether the completions' own answers are right, for the metrics of evaluation."""
-        return [
-            grade_completion(one.graded_text, row, self.answer_template, self.grader)
-            if one.rationale.finished
-            else NO_ANSWER
-            for row, one in zip(inputs, completions, strict=True)
-        ]
-
     # ---- score ----
 
     @property
     def _scores_in_loss(self) -> bool:
-        """
-        Whether the forward that is trained with scores the samples too: the policy is still the one that drew them, and
-        all samples of a prompt are in one forward, that of each process counted in.
-        """
-        args = self.args
-        if not self._shares_prompts or self.normalize_advantages:
-            return False
-        return not self.model.training or (
-            self.num_iterations == 1
-            and args.gradient_accumulation_steps % args.steps_per_generation == 0
-            and args.per_device_train_batch_size * self.accelerator.num_processes % self.num_generations == 0
-        )
+        return scores_in_loss(self.args, self._shares_prompts, self.model.training)
 
     def _score(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """Log-prob of each rationale and answer token `(B, L)`, in forwards of at most the per-device batch size."""
@@ -436,15 +428,22 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         From the log-probs `(B, L)` of all rationales of the prompts, over all processes, to the parts of the loss:
         `old_logps` and `advantages` of shape `(B,)`, `answer_weights` of shape `(B, L)`.
         """
-        mode, reward, rollout = self._mode, self.args.reward, self._rollouts[self._mode]
+        args, mode, reward, rollout = self.args, self._mode, self.args.reward, self._rollouts[self._mode]
         old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
-        values, weights = objective.values_and_weights(reward.of_row, logps, batch["reward_mask"])  # (B,), (B, L)
-        own = samples.measure(logps, values, batch)
+        of_reward = batch["reward_mask"]
+        values, weights = objective.values_and_weights(reward.of_row, logps, of_reward)  # (B,), (B, L)
+        policy_values = values
+        if args.scorer == "reference":
+            values, _ = objective.values_and_weights(reward.of_row, batch["reference_logps"], of_reward)
+        own = samples.measure(logps, values, policy_values, batch)
 
         # Gathered, because the rationales of a prompt can be spread over processes
         rows, columns = gather(batch["rows"]), SampleColumns(*gather(torch.stack(own, dim=1)).unbind(1))  # (N,) each
-        for what, is_bad in columns.not_finite():  # the same on all processes
-            self._guard.report(what, rollout.prompts(rows[is_bad]), mode, self.args, self.state)
+        how = (args.self_reward_weight, args.self_reward_when, self._group_size)
+        mixture = outside_rewards.mix(rollout.outside, rows, self.reward_weights.to(rows.device), *how)
+        # The same on all processes
+        for what, is_bad in columns.not_finite(None if mixture is None else mixture.outside):
+            self._guard.report(what, rollout.prompts(rows[is_bad]), mode, args, self.state)
         credit = objective.assign_credit(
             columns.values,
             columns.kl,
@@ -452,9 +451,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             self._group_size,
             of_group=reward.of_group,
             beta=self.beta,
-            unfinished_penalty=self.args.unfinished_penalty,
+            unfinished_penalty=args.unfinished_penalty,
             reward_clip_range=self.reward_clip_range,
             normalize_advantages=self.normalize_advantages,
+            policy_values=columns.policy_values,
+            mixture=mixture,
         )
         rollout.parts.append(ScoredSamples(rows, columns, credit))
         self._log_samples(mode, rollout)
@@ -463,9 +464,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         of_all = (*credit, self._importance_ratios(columns))
         _, advantages, row_weights, ratios = (column[first : first + len(old_logps)] for column in of_all)
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
-        if self.args.vllm_importance_sampling_correction:
+        if args.vllm_importance_sampling_correction:
             counts = counts * ratios
-        weights = objective.token_weights(weights, row_weights, batch["answer_mask"], batch["reward_mask"])
+        weights = objective.token_weights(weights, row_weights, batch["answer_mask"], of_reward)
         weights = weights * counts[:, None]
         return {"old_logps": old_logps, "advantages": advantages * counts, "answer_weights": weights}
 
@@ -522,7 +523,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         rows: Any = dataloader.dataset
         self._eval_samples = EvalSamples(len(rows) * self.num_generations_eval if has_length(rows) else None)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        metrics = self._eval_samples.metrics(self.num_generations_eval, self.beta, self.args.answer_coef)
+        settings = (self.beta, self.args.answer_coef, self.args.scores_answers, self.reward_func_names)
+        metrics = self._eval_samples.metrics(self.num_generations_eval, *settings)
         metrics["num_tokens"] = self.state.num_input_tokens_seen
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in metrics.items()})
         return output
@@ -569,7 +571,10 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if mode == "train":
             self.state.num_input_tokens_seen += int((columns.prompt_lengths + columns.sampled_lengths).long().sum())
             self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-            metrics = samples.reward_metrics(columns, credit, self._group_size, self.beta)
+            settings = (self._group_size, self.beta, self.args.scores_answers)
+            metrics = samples.reward_metrics(columns, credit, *settings)
+            if rollout.outside is not None:
+                metrics |= outside_rewards.function_metrics(rollout.outside, self.reward_func_names)
             metrics |= samples.length_metrics(columns)
             if rollout.has_logps:
                 metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
@@ -578,13 +583,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             self._monitor.observe(columns.rationale_lengths, credit.advantages, columns.own_logps, self._group_size)
 
         # The parent prints the table and sends it to the trackers
-        for name in ("prompt", "completion"):
-            self._logs[name].extend(row[name] for row in rollout.table)
-        for name in ("rationale", "answer", "extracted", "correct"):
-            self._logs["extra"][name].extend(row[name] for row in rollout.table)
-        self._logs["extra"]["answer_logp"].extend(columns.answer_logps.tolist())
-        self._logs["rewards"]["reward"].extend(credit.rewards.tolist())
-        self._logs["advantages"].extend(credit.advantages.tolist())
+        samples.extend_logs(self._logs, rollout, scored, self.reward_func_names, self.args.scores_answers)
 
     def _log_loss(self, mode: str, batch: dict[str, Tensor], own: LossColumns) -> None:
         """Metrics of one forward of all processes."""
@@ -598,4 +597,4 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             rollout = self._rollouts[mode]
             scored = rollout.scored()
             if scored is not None:
-                self._eval_samples.add(scored, losses, rollout.grades)
+                self._eval_samples.add(scored, losses, rollout.grades, rollout.outside)

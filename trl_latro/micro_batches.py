@@ -7,6 +7,22 @@ from accelerate.utils import gather, pad_across_processes
 from torch import Tensor
 from trl.trainer.utils import split_tensor_dict
 
+from .latro_config import LaTROConfig
+
+
+def scores_in_loss(args: LaTROConfig, shares_prompts: bool, training: bool) -> bool:
+    """
+    Whether the forward that is trained with scores the samples too: the policy is still the one that drew them, and all
+    samples of a prompt are in one forward, that of each process counted in.
+    """
+    if not shares_prompts or args.normalize_advantages:
+        return False
+    return not training or (
+        args.num_iterations == 1
+        and args.gradient_accumulation_steps % args.steps_per_generation == 0
+        and args.per_device_train_batch_size * args.world_size % args.num_generations == 0
+    )
+
 
 def form_micro_batches(
     batches: list[dict[str, Tensor]], together: int, by_prompt: bool, deal: bool

@@ -111,6 +111,8 @@ def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[
     Raises:
         `ValueError`: the function does not return one differentiable reward per row.
     """
+    if not mask.any():  # rows without an answer
+        return logps.new_zeros(len(logps)), torch.zeros_like(logps)
     mask = mask.to(logps.dtype)
     with torch.enable_grad():
         logps = (logps.detach() * mask).requires_grad_()
@@ -148,7 +150,7 @@ def check_row_reward(of_row: RowReward) -> None:
         )
 
 
-def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
+def leave_one_out(rewards: Tensor, num_generations: int, counts: Tensor | None = None) -> Tensor:
     """
     Advantages with the leave-one-out baseline, `A_k = r_k - mean_{j != k} r_j` (paper, Eq. 4).
 
@@ -157,22 +159,29 @@ def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
             Rewards, the `num_generations` rows of a prompt adjacent.
         num_generations (`int`):
             Rationales per prompt, K. With a single one (evaluation) there is no baseline and the advantages are 0.
+        counts (`torch.Tensor` of shape `(N,)`, *optional*):
+            Which rows have a reward. The others are in no baseline and have the advantage 0, as has a row alone. If `None`,
+            all.
     """
     if num_generations == 1:
         return torch.zeros_like(rewards)
-    groups = rewards.view(-1, num_generations)  # (N / K, K)
-    others = (groups.sum(1, keepdim=True) - groups) / (num_generations - 1)
-    return (groups - others).view(-1)  # (N,)
+    if counts is None:
+        counts = torch.ones_like(rewards, dtype=torch.bool)
+    counts = counts.view(-1, num_generations)  # (N / K, K)
+    groups = rewards.view(-1, num_generations).where(counts, 0.0)
+    num_others = counts.sum(1, keepdim=True) - 1  # (N / K, 1)
+    others = (groups.sum(1, keepdim=True) - groups) / num_others.clamp(min=1)
+    return (groups - others).where(counts & (num_others > 0), 0.0).view(-1)  # (N,)
 
 
-def group_credit(of_group: GroupReward, values: Tensor, num_generations: int) -> tuple[Tensor, Tensor, Tensor]:
+def group_credit(of_group: GroupReward, values: Tensor, num_generations: int) -> tuple[Tensor, Tensor]:
     """
-    Rewards, advantages and row weights of a reward that the rationales of a prompt have together.
+    Rewards and advantages of a reward that the rationales of a prompt have together.
 
-    The baseline of rationale k is the reward of the group without it, `A_k = K * (B - B_{-k})`, and the weight of its row
-    is `K * dB / dR_k` (JEPO, https://huggingface.co/papers/2503.19618). The factor K makes the mean over the K rows that
-    the loss takes the exact gradient of B, so that `beta` weighs the KL as it does for the other rewards. With the mean
-    as `of_group` this is [`leave_one_out`], with weights 1.
+    The baseline of rationale k is the reward of the group without it, `A_k = K * (B - B_{-k})` (JEPO,
+    https://huggingface.co/papers/2503.19618). The factor K makes the mean over the K rows that the loss takes the exact
+    gradient of B, so that `beta` weighs the KL as it does for the other rewards. With the mean as `of_group` this is
+    [`leave_one_out`].
 
     Args:
         of_group (`Callable`):
@@ -183,21 +192,74 @@ def group_credit(of_group: GroupReward, values: Tensor, num_generations: int) ->
             Rationales per prompt, K. With a single one (evaluation) there is no baseline and the advantages are 0.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor, torch.Tensor]`: of shape `(N,)` each.
+        `tuple[torch.Tensor, torch.Tensor]`: of shape `(N,)` each.
+    """
+    groups = values.view(-1, num_generations)  # (G, K)
+    rewards = of_group(groups).repeat_interleave(num_generations)  # (N,)
+    if num_generations == 1:
+        return rewards, torch.zeros_like(rewards)
+    is_other = ~torch.eye(num_generations, dtype=torch.bool, device=values.device)  # (K, K)
+    others = groups[:, None, :].expand(-1, num_generations, -1)[:, is_other]  # (G, K * (K - 1))
+    without = of_group(others.reshape(-1, num_generations - 1))  # (N,)
+    return rewards, num_generations * (rewards - without)
+
+
+def group_weights(of_group: GroupReward, values: Tensor, num_generations: int) -> Tensor:
+    """
+    Weights of the rows' answer terms for such a reward, `K * dB / dR_k`; the arguments are those of [`group_credit`], the
+    weights of shape `(N,)`. With the mean as `of_group` they are 1.
     """
     groups = values.detach().view(-1, num_generations).requires_grad_()  # (G, K)
     with torch.enable_grad():
-        bounds = of_group(groups)  # (G,)
-        (weights,) = torch.autograd.grad(bounds.sum(), groups)  # (G, K)
-    rewards = bounds.detach().repeat_interleave(num_generations)  # (N,)
-    if num_generations == 1:
-        advantages = torch.zeros_like(rewards)
-    else:
-        is_other = ~torch.eye(num_generations, dtype=torch.bool, device=values.device)  # (K, K)
-        others = groups.detach()[:, None, :].expand(-1, num_generations, -1)[:, is_other]  # (G, K * (K - 1))
-        without = of_group(others.reshape(-1, num_generations - 1))  # (N,)
-        advantages = num_generations * (rewards - without)
-    return rewards, advantages, num_generations * weights.reshape(-1)
+        (weights,) = torch.autograd.grad(of_group(groups).sum(), groups)  # (G, K)
+    return num_generations * weights.reshape(-1)
+
+
+class Mixture(NamedTuple):
+    """
+    How the self-reward and rewards from outside combine, `(N,)` each: `s_k R(z_k) + sum_i w_i f_i(completion_k)`.
+
+    Args:
+        self_weights (`torch.Tensor` of shape `(N,)`):
+            `s_k`, the weight of the self-reward.
+        outside (`torch.Tensor` of shape `(N,)`):
+            `sum_i w_i f_i`, the weighted rewards from outside.
+        counts (`torch.Tensor` of shape `(N,)`):
+            Which rows have a reward at all, of either kind.
+    """
+
+    self_weights: Tensor
+    outside: Tensor
+    counts: Tensor
+
+
+def likelihood_credit(logps: Tensor, mixture: Mixture, num_generations: int) -> tuple[Tensor, Tensor]:
+    """
+    Rewards and advantages where rewards from outside are likelihoods as those of the answer are.
+
+    `p_k = s_k exp(l_k) + sum_i w_i f_ik`, `A_k = p_k / mean(p) - 1`, 0 where all p of a prompt are 0: the score-function
+    part of the gradient of `log mean(p)`, times K. Of 0/1 rewards alone it is MaxRL, the mean of the successes' gradients
+    of `log pi` less that of all (https://huggingface.co/papers/2602.02710).
+
+    Args:
+        logps (`torch.Tensor` of shape `(N,)`):
+            `l_k`, the `num_generations` rows of a prompt adjacent.
+        mixture ([`Mixture`]):
+            Weights, and rewards from outside in [0, 1].
+        num_generations (`int`):
+            Rationales per prompt, K. With a single one (evaluation) the advantages are 0.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: `p` and `A`, of shape `(N,)` each.
+    """
+    # In logs: the likelihoods of a prompt can all be too small for a float
+    log_p = torch.logaddexp(mixture.self_weights.log() + logps, mixture.outside.log())  # (N,)
+    counts = mixture.counts.view(-1, num_generations)  # (G, K)
+    groups = log_p.view(-1, num_generations).where(counts, -math.inf)
+    totals = groups.logsumexp(1, keepdim=True)  # (G, 1)
+    advantages = counts.sum(1, keepdim=True) * (groups - totals).exp() - 1.0
+    advantages = advantages.where(counts & (totals != -math.inf), 0.0)
+    return log_p.exp(), advantages.view(-1)
 
 
 class Credit(NamedTuple):
@@ -219,6 +281,8 @@ def assign_credit(
     unfinished_penalty: float,
     reward_clip_range: tuple[float, float] | None = None,
     normalize_advantages: bool = False,
+    policy_values: Tensor | None = None,
+    mixture: Mixture | None = None,
 ) -> Credit:
     """
     From the samples of all prompts to what each of them counts (paper, Eq. 4).
@@ -242,21 +306,33 @@ def assign_credit(
             Range that the rewards are clipped to, where each rationale has its own.
         normalize_advantages (`bool`, *optional*, defaults to `False`):
             Whether the advantages are given mean 0 and standard deviation 1.
+        policy_values (`torch.Tensor` of shape `(N,)`, *optional*):
+            `R(z_k)` by the policy, of which the answer terms' weights are made, where `values` are those of another scorer.
+        mixture ([`Mixture`], *optional*):
+            Rewards from outside. A row without any reward has a reward of NaN and an advantage of 0, and is in no baseline.
+            If `None`, the self-reward alone.
     """
     penalties = unfinished_penalty * (1.0 - finished)
+    counts = torch.ones_like(values, dtype=torch.bool) if mixture is None else mixture.counts  # (N,)
+    row_weights = torch.ones_like(values)
     if of_group is None:
-        row_weights = torch.ones_like(values)
-        rewards = values - penalties
+        own = values if mixture is None else mixture.self_weights * values + mixture.outside
+        rewards = own - penalties
         clipped = rewards.clamp(*reward_clip_range) if reward_clip_range else rewards
-        # r_k = R(z_k) - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
-        advantages = leave_one_out(clipped - beta * kl, num_generations)
+        # r_k = s_k R(z_k) + sum_i w_i f_ik - penalty - beta * KL_k,   A_k = r_k - mean_{j != k} r_j
+        advantages = leave_one_out(clipped - beta * kl, num_generations, counts)
     else:
-        bounds, advantages, row_weights = group_credit(of_group, values, num_generations)
-        rewards = bounds - penalties
-        advantages = advantages + leave_one_out(-penalties - beta * kl, num_generations)
+        row_weights = group_weights(of_group, values if policy_values is None else policy_values, num_generations)
+        if mixture is None:
+            own, advantages = group_credit(of_group, values, num_generations)
+        else:
+            own, advantages = likelihood_credit(values, mixture, num_generations)
+        rewards = own - penalties
+        advantages = advantages + leave_one_out(-penalties - beta * kl, num_generations, counts)
     if normalize_advantages:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-4)
-    return Credit(rewards, advantages, row_weights)
+        of_counting = advantages[counts]
+        advantages = ((advantages - of_counting.mean()) / (of_counting.std() + 1e-4)).where(counts, 0.0)
+    return Credit(rewards.where(counts, math.nan), advantages, row_weights)
 
 
 def importance_ratios(
@@ -300,7 +376,7 @@ def token_weights(weights: Tensor, row_weights: Tensor, answer_mask: Tensor, rew
         reward_mask (`torch.Tensor` of shape `(B, T)`):
             1 on those of them that the reward is about.
     """
-    mean = weights.sum(1, keepdim=True) / reward_mask.sum(1, keepdim=True)  # (B, 1)
+    mean = weights.sum(1, keepdim=True) / reward_mask.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
     return (weights + mean * (answer_mask - reward_mask)) * row_weights[:, None]
 
 

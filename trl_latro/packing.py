@@ -149,7 +149,7 @@ def pack_rows(
         template_lengths (`list[int]`, *optional*):
             Tokens of the template before each row's answer itself, the first of `answer_ids`; none if `None`.
         sampling_logps (`Sequence[Sequence[float | None]]`, *optional*):
-            The engine's log-probs of each row's rationale; TRL has `None` for a NaN of vLLM's.
+            The engine's log-probs of each row's rationale, and of what followed it; TRL has `None` for a NaN of vLLM's.
 
     Returns:
         `dict[str, Tensor]`: `input_ids`, `attention_mask`, `rationale_mask`, `answer_mask` and `own_mask`, long,
@@ -180,7 +180,11 @@ def pack_rows(
         "own_mask": own_mask,
     }
     if sampling_logps is not None:
-        flat = [math.nan if logp is None else logp for logps in sampling_logps for logp in logps]
+        flat = [
+            math.nan if logp is None else logp
+            for logps, rationale in zip(sampling_logps, rationale_ids, strict=True)
+            for logp in logps[: len(rationale)]
+        ]
         batch["sampling_logps"] = torch.zeros(input_ids.shape).masked_scatter(
             rationale_mask.bool(), torch.tensor(flat)
         )

@@ -3,6 +3,8 @@
 
 from typing import Any
 
+import torch
+from accelerate.utils import gather
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from trl import is_conversational
 
@@ -31,6 +33,22 @@ def tokenize_prompts(
         )
         tokenized |= dict(zip(rows, encoded["input_ids"], strict=True))
     return [tokenized[row] for row in range(len(prompts))]
+
+
+def fit_answer_budget(
+    budget: int,
+    prompt_ids: list[list[int]],
+    max_completion_length: int,
+    max_positions: int | None,
+    device: torch.device,
+) -> int:
+    """
+    Tokens that completions can go on for after their rationales, at most the largest `budget` of all processes. It is the same
+    on all, so that a completion does not depend on which of them samples it.
+    """
+    own = torch.tensor([[budget, max(map(len, prompt_ids))]], device=device)
+    budget, longest_prompt = gather(own).amax(0).tolist()
+    return budget if max_positions is None else min(budget, max_positions - longest_prompt - max_completion_length)
 
 
 def find_max_positions(config: PreTrainedConfig) -> int | None:

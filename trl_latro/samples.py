@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 from trl import is_conversational
 
-from .grading import Grade, majority_accuracy
+from .answer_template import AnswerTemplate
+from .grading import NO_ANSWER, Grade, Grader, grade_completion, majority_accuracy
 from .objective import Credit, group_correlation, logprob
 from .rollout.engine import Completion
+from .truncation import ContinuationDecoder
 
 
 class SampleColumns(NamedTuple):
     """Quantities of the samples, one number each: of this process `(B,)`, gathered from all of them `(N,)`."""
 
-    values: Tensor  # R, what the answer's log-probs say of the rationale
+    values: Tensor  # R, what the answer's log-probs say of the rationale, by the scorer
+    policy_values: Tensor  # R by the policy
     kl: Tensor
     answer_logps: Tensor  # of the template too
     own_logps: Tensor  # of the answer's own tokens and what follows
@@ -30,13 +33,15 @@ class SampleColumns(NamedTuple):
     sampling_differences: Tensor  # sum of the absolute ones
     largest_sampling_differences: Tensor
 
-    def not_finite(self) -> list[tuple[str, Tensor]]:
-        """What is NaN or infinite, and in which samples, `(N,)` of booleans."""
+    def not_finite(self, outside: Tensor | None = None) -> list[tuple[str, Tensor]]:
+        """What is NaN or infinite, of rewards from outside `(N,)` too, and in which samples, `(N,)` of booleans."""
         quantities = {
-            "A reward": torch.stack([self.values, self.kl, self.answer_logps]),
+            "A reward": torch.stack([self.values, self.policy_values, self.kl, self.answer_logps]),
             # From logits that were not finite: the engine has sampled from something else than the policy
             "A log-prob of a sampled token, as the engine gives it,": self.sampling_log_ratios[None],
         }
+        if outside is not None:
+            quantities["A reward of `reward_funcs`"] = outside[None]
         found = [(what, ~tensors.isfinite().all(0)) for what, tensors in quantities.items()]
         return [(what, rows) for what, rows in found if rows.any()]
 
@@ -88,6 +93,8 @@ class Rollout:
             Verdicts on the completions' own answers, in evaluation.
         has_logps (`bool`, *optional*, defaults to `False`):
             Whether the engine has given the log-probs of the tokens that it sampled.
+        outside (`torch.Tensor` of shape `(N, F)`, *optional*):
+            Rewards of the `reward_funcs`, where there are any.
         parts (`list[ScoredSamples]`, *optional*):
             Parts that are scored.
     """
@@ -95,6 +102,7 @@ class Rollout:
     table: list[dict[str, Any]]
     grades: list[Grade] = field(default_factory=list)
     has_logps: bool = False
+    outside: Tensor | None = None
     parts: list[ScoredSamples] = field(default_factory=list)
 
     def scored(self) -> ScoredSamples | None:
@@ -126,18 +134,18 @@ def known_before_scoring(
     }
 
 
-def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleColumns:
+def measure(logps: Tensor, values: Tensor, policy_values: Tensor, batch: dict[str, Tensor]) -> SampleColumns:
     """
     Quantities of samples.
 
     Args:
         logps (`torch.Tensor` of shape `(B, L)`):
             Log-probs of rationales and answers under the policy.
-        values (`torch.Tensor` of shape `(B,)`):
-            `R` of each row.
+        values (`torch.Tensor` of shape `(B,)`), policy_values (`torch.Tensor` of shape `(B,)`):
+            `R` of each row, by the scorer and by the policy.
         batch (`dict[str, torch.Tensor]`):
             Rows of [`~trl_latro.packing.pack_rows`] with [`known_before_scoring`], and `reference_logps` `(B, L)` where
-            there is a KL.
+            there is a reference model.
     """
 
     def less(name: str) -> Tensor:
@@ -147,6 +155,7 @@ def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleCo
     differences = less("sampling_logps")  # (B, L)
     return SampleColumns(
         values,
+        policy_values,
         less("reference_logps").sum(1),
         logprob(logps, batch["answer_mask"]),  # l(z) = log pi(y|x,z)
         logprob(logps, batch["own_mask"]),
@@ -161,35 +170,66 @@ def measure(logps: Tensor, values: Tensor, batch: dict[str, Tensor]) -> SampleCo
 
 
 def completion_rows(
-    prompts: list[Any], answers: list[str], texts: list[str], rationales: list[str], grades: Sequence[Grade | None]
+    inputs: list[dict[str, Any]],
+    completions: list[Completion],
+    decode: ContinuationDecoder,
+    grades: Sequence[Grade | None],
 ) -> list[dict[str, Any]]:
     """
     Rows of the completions table, as far as they are known before scoring.
 
     Args:
-        prompts (`list`):
-            Prompts, text or messages.
-        answers (`list[str]`):
-            Reference answers.
-        texts (`list[str]`):
+        inputs (`list[dict[str, Any]]`):
+            Rows of the dataset, with `"prompt"` and `"answer"`.
+        completions (`list[Completion]`):
             Completions.
-        rationales (`list[str]`):
-            Their truncated rationales.
+        decode ([`~trl_latro.truncation.ContinuationDecoder`]):
+            Text of the model's tokens.
         grades (`Sequence[Grade | None]`):
             Verdicts on the completions' own answers, `None` where they are not graded.
     """
-    conversational = is_conversational({"prompt": prompts[0]})
+    conversational = is_conversational(inputs[0])
     return [
         {
-            "prompt": prompt,
-            "completion": [{"role": "assistant", "content": text}] if conversational else text,
-            "rationale": rationale,
-            "answer": answer,
+            "prompt": example["prompt"],
+            "completion": [{"role": "assistant", "content": one.text}] if conversational else one.text,
+            "rationale": decode(one.rationale.ids),
+            "answer": example["answer"],
             "extracted": "" if grade is None else grade.extracted or "",
             "correct": "" if grade is None else "yes" if grade.correct else "no",
         }
-        for prompt, answer, text, rationale, grade in zip(prompts, answers, texts, rationales, grades, strict=True)
+        for example, one, grade in zip(inputs, completions, grades, strict=True)
     ]
+
+
+def extend_logs(
+    logs: dict[str, Any], rollout: Rollout, scored: ScoredSamples, functions: Sequence[str], scores_answers: bool
+) -> None:
+    """
+    Add samples to the logs that TRL makes the completions table of.
+
+    Args:
+        logs (`dict[str, Any]`):
+            Columns of the table, those of rewards and further ones in mappings.
+        rollout ([`Rollout`]):
+            Samples.
+        scored ([`ScoredSamples`]):
+            Their scores.
+        functions (`Sequence[str]`):
+            Names of the reward functions.
+        scores_answers (`bool`):
+            Whether the rows have reference answers.
+    """
+    for name in dict.fromkeys(name for row in rollout.table for name in row):
+        column = logs[name] if name in ("prompt", "completion") else logs["extra"][name]
+        column.extend(row.get(name) for row in rollout.table)
+    if scores_answers:
+        logs["extra"]["answer_logp"].extend(scored.columns.answer_logps.tolist())
+    if rollout.outside is not None:
+        for name, rewards in zip(functions, rollout.outside.unbind(1), strict=True):
+            logs["rewards"][name].extend(rewards.tolist())
+    logs["rewards"]["reward"].extend(scored.credit.rewards.tolist())
+    logs["advantages"].extend(scored.credit.advantages.tolist())
 
 
 def check_groups(table: list[dict[str, Any]], num_generations: int, mode: str) -> None:
@@ -231,7 +271,9 @@ def length_metrics(columns: SampleColumns) -> dict[str, float]:
     }
 
 
-def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int, beta: float) -> dict[str, float]:
+def reward_metrics(
+    columns: SampleColumns, credit: Credit, num_generations: int, beta: float, scores_answers: bool = True
+) -> dict[str, float]:
     """
     Metrics of the rewards.
 
@@ -244,18 +286,23 @@ def reward_metrics(columns: SampleColumns, credit: Credit, num_generations: int,
             Rationales per prompt, K.
         beta (`float`):
             Coefficient of the KL.
+        scores_answers (`bool`, *optional*, defaults to `True`):
+            Whether the rows have reference answers.
     """
     rewards, kl, answer_logps, lengths = credit.rewards, columns.kl, columns.answer_logps, columns.rationale_lengths
-    group_std = (rewards - beta * kl).view(-1, num_generations).std(1, correction=0)  # (N / K,)
+    has_reward = rewards[~rewards.isnan()]  # reward functions can leave a sample without any
+    groups = (rewards - beta * kl).view(-1, num_generations)  # (N / K, K)
+    largest, smallest = groups.nan_to_num(-torch.inf).amax(1), groups.nan_to_num(torch.inf).amin(1)
     metrics = {
-        "reward": rewards.mean(),  # without the KL, as in RLOO
-        "reward_std": rewards.std() if len(rewards) > 1 else torch.zeros(()),
-        "frac_reward_zero_std": (group_std < 1e-8).float().mean(),
-        "latro/answer_logp": answer_logps.mean(),
-        "latro/answer_prob": columns.own_logps.exp().mean(),
-        "latro/template_logp": (answer_logps - columns.own_logps).mean(),
+        "reward": has_reward.mean(),  # without the KL, as in RLOO
+        "reward_std": has_reward.std() if len(has_reward) > 1 else torch.zeros(()),
+        "frac_reward_zero_std": (largest - smallest < 1e-8).float().mean(),
         "latro/finished_ratio": columns.finished.mean(),
     }
+    if scores_answers:
+        metrics["latro/answer_logp"] = answer_logps.mean()
+        metrics["latro/answer_prob"] = columns.own_logps.exp().mean()
+        metrics["latro/template_logp"] = (answer_logps - columns.own_logps).mean()
     if beta != 0.0:
         metrics["kl"] = kl.sum() / lengths.sum().clamp(min=1.0)  # per token, as in RLOO
     # Within a prompt the advantage is the reward r_k, shifted and scaled
@@ -275,6 +322,16 @@ def sampling_metrics(columns: SampleColumns, ratios: Tensor) -> dict[str, float]
         "latro/importance_sampling_ratio/mean": ratios.mean().item(),
         "latro/importance_sampling_ratio/max": ratios.max().item(),
     }
+
+
+def grade_samples(
+    inputs: list[dict[str, Any]], completions: list[Completion], template: AnswerTemplate, grader: Grader
+) -> list[Grade]:
+    """Whether the completions' own answers are right, of rows of the dataset. An unfinished rationale has none."""
+    return [
+        grade_completion(one.graded_text, row, template, grader) if one.rationale.finished else NO_ANSWER
+        for row, one in zip(inputs, completions, strict=True)
+    ]
 
 
 def accuracy_metrics(grades: list[Grade], num_generations: int) -> dict[str, list[float]]:

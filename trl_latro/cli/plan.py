@@ -22,8 +22,8 @@ from ..prompts import find_max_positions, tokenize_prompts
 from ..tasks.sources import HubSource
 from ..tasks.task import Task
 from .budget import budget, count_samples
-from .common import TrainArguments
 from .parser import CommandParser
+from .reward_arguments import RewardArguments
 from .train import check_arguments
 
 
@@ -124,7 +124,7 @@ def check_settings(args: PlanConfig, model_args: ModelConfig) -> None:
 
 
 def find_dataset(
-    task: Task | None, task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig
+    task: Task | None, task_args: RewardArguments, args: PlanConfig, model_args: ModelConfig
 ) -> tuple[Dataset | None, Any]:
     """Training questions and tokenizer, where the questions are in a local file; `None` where they are not."""
     if task is None or (task_args.dataset_path is None and isinstance(task.source, HubSource)):
@@ -148,7 +148,7 @@ def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> t
     return Rows(prompt, args.max_completion_length, answer), "the longest of the training data"
 
 
-def count_questions(task: Task | None, task_args: TrainArguments, dataset: Dataset | None) -> int | None:
+def count_questions(task: Task | None, task_args: RewardArguments, dataset: Dataset | None) -> int | None:
     """Training questions, also of a named task whose data are not read; `None` where their number is not known."""
     if dataset is not None:
         return len(dataset)
@@ -202,12 +202,12 @@ def verdict(total: int, args: PlanConfig) -> str:
     return f"Fits on GPUs of {', '.join(map(str, large_enough))} GB ({kept})."
 
 
-def plan(task_args: TrainArguments, args: PlanConfig, model_args: ModelConfig) -> str:
+def plan(task_args: RewardArguments, args: PlanConfig, model_args: ModelConfig) -> str:
     """
     Plan a training.
 
     Args:
-        task_args ([`TrainArguments`]):
+        task_args ([`RewardArguments`]):
             What to train on.
         args ([`PlanConfig`]):
             Arguments of the trainer, and the machine.
@@ -274,5 +274,5 @@ def main(argv: list[str] | None = None) -> None:
     """
     # TRL 1.16 and PEFT use names that transformers has renamed: nothing that a user could change
     warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    parser = CommandParser([TrainArguments, PlanConfig, ModelConfig])
+    parser = CommandParser([RewardArguments, PlanConfig, ModelConfig])
     print(plan(*parser.parse_args_and_config(argv)))

@@ -160,22 +160,26 @@ class TaskArguments:
         )
 
 
-def find_grader(name: str | None) -> Grader:
+def find_function(name: str, option: str, example: str) -> Callable[..., Any]:
     """
-    The function of the name `"module.function"`, from an installed package or else from the working directory; `None` is
-    the default. Its verdicts are checked, see [`CheckedGrader`].
+    The function of the name `"module.function"`, from an installed package or else from the working directory.
+
+    Args:
+        name (`str`):
+            Its name.
+        option (`str`):
+            The option that names it, for error messages.
+        example (`str`):
+            Such a name, likewise.
 
     Raises:
-        `ValueError`: no such function, one that takes no two arguments, or one of Python's own: `eval` and its like would
-        run what the model wrote.
+        `ValueError`: no such function, or one of Python's own: `eval` and its like would run what the model wrote.
     """
-    if name is None:
-        return grade_answer
     module_name, _, function_name = name.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"grader is {name!r}, but should be 'module.function', as in 'my_grading.is_right'.")
+        raise ValueError(f"{option} is {name!r}, but should be 'module.function', as in {example!r}.")
     own = (
-        f"grader is {name!r}, which belongs to Python itself and would not grade, or would run what the model wrote: name a "
+        f"{option} is {name!r}, which belongs to Python itself and would not grade, or would run what the model wrote: name a "
         "function of your own."
     )
     if module_name.partition(".")[0] in sys.stdlib_module_names:
@@ -188,20 +192,34 @@ def find_grader(name: str | None) -> Grader:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"grader is {name!r}, but {error}: modules are looked for among the installed packages and in {os.getcwd()!r}."
+            f"{option} is {name!r}, but {error}: modules are looked for among the installed packages and in {os.getcwd()!r}."
         ) from error
     except Exception as error:
         raise ValueError(
-            f"grader is {name!r}, but the module {module_name!r} cannot be imported: {_describe(error)}."
+            f"{option} is {name!r}, but the module {module_name!r} cannot be imported: {_describe(error)}."
         ) from error
     if function_name not in vars(module):
         where = getattr(module, "__file__", None) or "a folder without __init__.py"
-        raise ValueError(f"grader is {name!r}, but the module {module_name!r} ({where}) has no {function_name!r}.")
-    grader = vars(module)[function_name]
-    if not callable(grader):
-        raise ValueError(f"grader is {name!r}, but that is {grader!r} and no function.")
-    if _is_pythons_own(grader):
+        raise ValueError(f"{option} is {name!r}, but the module {module_name!r} ({where}) has no {function_name!r}.")
+    function = vars(module)[function_name]
+    if not callable(function):
+        raise ValueError(f"{option} is {name!r}, but that is {function!r} and no function.")
+    if _is_pythons_own(function):
         raise ValueError(own)
+    return function
+
+
+def find_grader(name: str | None) -> Grader:
+    """
+    The grader of the name `"module.function"`, see [`find_function`]; `None` is the default. Its verdicts are checked, see
+    [`CheckedGrader`].
+
+    Raises:
+        `ValueError`: no such function, or one that takes no two arguments.
+    """
+    if name is None:
+        return grade_answer
+    grader = find_function(name, "grader", example="my_grading.is_right")
     wanted = "it should take an answer and its row: def is_right(extracted, row): ..."
     try:
         signature = inspect.signature(grader)

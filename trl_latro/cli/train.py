@@ -17,13 +17,13 @@ from ..durability.lock import locked
 from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
+from ..outside_rewards import function_name
 from ..prompting import read_prompting
 from ..tasks.sources import HubSource
 from ..tasks.task import Task
 from .budget import budget
 from .common import (
     AnyMachine,
-    TrainArguments,
     check_model,
     check_model_loads,
     clear_output_dir,
@@ -32,6 +32,7 @@ from .common import (
     load_training_tokenizer,
 )
 from .parser import CommandParser
+from .reward_arguments import RewardArguments
 from .task_arguments import try_grader
 
 
@@ -55,22 +56,25 @@ class ResumeArguments:
 
 def make_parser(**defaults: Any) -> CommandParser:
     """Parser of the command line and of `--config` files; `defaults` are those of the script's task."""
-    parser = CommandParser([TrainArguments, ScriptConfig, ModelConfig])
+    parser = CommandParser([RewardArguments, ScriptConfig, ModelConfig])
     parser.set_defaults_with_config(**defaults)
     return parser
 
 
-def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
+def check_arguments(task_args: RewardArguments, training_args: LaTROConfig, model_args: ModelConfig) -> None:
     """
     Check what can go wrong late, before anything expensive: what only the evaluation reads is read after the training.
 
     Raises:
-        `ValueError`: no model; low-precision weights without masters; an evaluation without questions, or that would split
+        `ValueError`: a reward function that cannot be found; no model; low-precision weights without masters; an evaluation without questions, or that would split
         a prompt's samples; a metric that no evaluation has.
     """
+    names = [
+        "accuracy" if function is None else function_name(function) for function in task_args.find_reward_functions()
+    ]
     check_model(training_args, model_args)
     if task_args.validation_size != 0:
-        check_evaluation(training_args, [""])
+        check_evaluation(training_args, [""], names)
         return
     for name in ("eval_on_start", "load_best_model_at_end", "eval_strategy"):
         value = getattr(training_args, name)
@@ -82,7 +86,7 @@ def check_arguments(task_args: TrainArguments, training_args: LaTROConfig, model
 
 
 def train(
-    task_args: TrainArguments,
+    task_args: RewardArguments,
     training_args: LaTROConfig,
     model_args: ModelConfig,
     callbacks: Sequence[TrainerCallback] = (),
@@ -92,7 +96,7 @@ def train(
     save a checkpoint after the step under way and end.
 
     Args:
-        task_args ([`TrainArguments`]):
+        task_args ([`RewardArguments`]):
             What to train on.
         training_args ([`LaTROConfig`]):
             Arguments of the trainer.
@@ -110,7 +114,7 @@ def train(
 
 def _train(
     task: Task,
-    task_args: TrainArguments,
+    task_args: RewardArguments,
     training_args: LaTROConfig,
     model_args: ModelConfig,
     callbacks: Sequence[TrainerCallback],
@@ -132,6 +136,7 @@ def _train(
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
         grader=task.grader,
+        reward_funcs=task_args.make_reward_functions(tokenizer, training_args),
         callbacks=[preemption, *callbacks],
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
@@ -176,7 +181,7 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
     """
     # The answer template is the task's unless the user names another one, and a resumed training's that of its checkpoint, as
     # are the prompts: so both are looked at first
-    parser = CommandParser([TrainArguments, ResumeArguments], add_help=False)
+    parser = CommandParser([RewardArguments, ResumeArguments], add_help=False)
     parser.set_defaults_with_config(**defaults)
     task_args, resume_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
     if task_args.task is not None:

@@ -106,7 +106,7 @@ def estimate_memory(
             f"--optim {optim} with DeepSpeed: DeepSpeed's estimate is for Adam in 32 bit. Use --optim adamw_torch_fused."
         )
     parameters = count_parameters(model, model_args)
-    needs_reference = args.beta != 0.0 and not isinstance(model, PeftModel)
+    needs_reference = args.needs_reference and not isinstance(model, PeftModel)
     if machine.zero is None:
         states, host = plain_states(parameters, optim, needs_reference, machine), 0
     else:

@@ -40,7 +40,7 @@ class Completion(NamedTuple):
         graded_text (`str`):
             The same without a block of thinking: where the completion's own answer stands.
         logps (`list[float | None]`, *optional*):
-            The engine's log-probs of the rationale's tokens.
+            The engine's log-probs of `ids`.
     """
 
     ids: list[int]
@@ -49,6 +49,14 @@ class Completion(NamedTuple):
     text: str
     graded_text: str
     logps: list[float | None] | None
+
+    def as_one(self) -> "Completion":
+        """
+        The same with all of it as the rationale, with the EOS token: what is trained on where no reference answer follows.
+        One that ran into the length limit ends there.
+        """
+        ids = self.ids if self.rationale.finished else self.sampled_ids
+        return self._replace(sampled_ids=ids, rationale=Rationale(ids, "", self.rationale.finished))
 
 
 class RolloutEngine(ABC):
@@ -94,6 +102,6 @@ class RolloutEngine(ABC):
             rationale = self.truncator.truncate(sampled_ids, is_open)
             text = self.truncator.decode(self.truncator.until_eos(ids))
             graded_text = self.truncator.behind_thinking(text, is_open)
-            logps = None if logps is None else logps[: len(rationale.ids)]
+            logps = None if logps is None else logps[: len(ids)]
             completions.append(Completion(ids, sampled_ids, rationale, text, graded_text, logps))
         return completions
