@@ -20,7 +20,7 @@ from transformers import (
 
 from tiny import END_OF_TURN, byte_level_tokenizer, tiny_model
 from trl_latro.answer_template import AnswerTemplate
-from trl_latro.evaluation.likelihood import logp_of
+from trl_latro.evaluation.likelihood import logps_of
 from trl_latro.evaluation.model import ScoredRow, find_eos_token_ids
 from trl_latro.evaluation.transformers_model import TransformersModel
 from trl_latro.prompts import tokenize_prompts
@@ -151,7 +151,7 @@ def test_half_precision_weights_are_normalized_in_float32() -> None:
         logits = model(torch.tensor([context + answer])).logits[0, len(context) - 1 : -1]
     logps = logits.double().log_softmax(-1).gather(-1, torch.tensor(answer)[:, None])
     assert logits.dtype == torch.bfloat16
-    assert logp_of(logits, torch.tensor(answer)).item() == pytest.approx(logps.sum().item(), abs=1e-3)
+    assert logps_of(logits, torch.tensor(answer)).sum().item() == pytest.approx(logps.sum().item(), abs=1e-3)
 
 
 def test_samples_are_distributed_as_the_model_says() -> None:
