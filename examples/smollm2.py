@@ -51,8 +51,8 @@ MAX_TOKENS = 80  # the longest worked solution has 65
 SETTINGS: dict[str, Any] = {
     "reward_type": "prob",  # hardly half of the samples are right: "logprob" would teach the model to guess
     "num_generations": SAMPLES,
-    "per_device_train_batch_size": 4 * SAMPLES,
-    "gradient_accumulation_steps": PROMPTS // 4,
+    "per_device_train_batch_size": 2 * SAMPLES,
+    "gradient_accumulation_steps": PROMPTS // 2,
     "learning_rate": 1e-5,
     "lr_scheduler_type": "constant",
     "beta": 0.02,

@@ -19,7 +19,8 @@ from word_problems.problems import make_problems, write_problems
 
 SETTINGS: dict[str, Any] = {
     "max_steps": 30,
-    "per_device_train_batch_size": 16,
+    "per_device_train_batch_size": 4,  # in 4 GB of memory
+    "gradient_accumulation_steps": 4,
     "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 3,
@@ -36,9 +37,8 @@ def warm_start(callback: TrainerCallback) -> Path:
         `ValueError`, `OutputDirError`: see [`base_model`].
     """
     base = base_model()
-    problems = make_problems(
-        SETTINGS["max_steps"] * SETTINGS["per_device_train_batch_size"], SETTINGS["seed"], "warm_start"
-    )
+    per_step = SETTINGS["per_device_train_batch_size"] * SETTINGS["gradient_accumulation_steps"]
+    problems = make_problems(SETTINGS["max_steps"] * per_step, SETTINGS["seed"], "warm_start")
 
     def make(folder: Path) -> None:
         write_problems(folder / "warm_start.jsonl", problems)
@@ -56,7 +56,6 @@ def train(base: Path, questions: Dataset, folder: Path, callback: TrainerCallbac
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = BaselineConfig(
         output_dir=str(folder),
-        gradient_accumulation_steps=1,
         gradient_checkpointing=False,  # memory is not short here
         logging_steps=1,
         disable_tqdm=True,
