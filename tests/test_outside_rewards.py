@@ -338,18 +338,20 @@ def test_accuracy_is_looked_for_behind_the_block_of_thinking() -> None:
 
 
 def test_completions_go_on_to_their_answer_for_functions(tmp_path: Path) -> None:
-    seen: list[str] = []
+    seen: list[tuple[str, list[int]]] = []
 
-    def watch(completions: list[str], **kwargs: Any) -> list[float]:
-        seen.extend(completions)
+    def watch(completions: list[str], completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
+        seen.extend(zip(completions, completion_ids, strict=True))
         return [0.0] * len(completions)
 
     model = tiny.tiny_model(TOKENIZER, initializer_range=0.2)
     args = cpu_config(str(tmp_path), max_steps=1, max_completion_length=8, rationale_stop_strings=["e"])
     trainer = LaTROTrainer(model, args, ROWS, processing_class=TOKENIZER, reward_funcs=watch)
     trainer.train()
-    behind = [text.partition("e")[2] for text in seen if "e" in text]
+    behind = [text.partition("e")[2] for text, _ in seen if "e" in text]
     assert len(seen) == 12 and any(behind), "nothing came after a stop string"
+    unfinished = [len(ids) for text, ids in seen if "e" not in text and ids[-1] != TOKENIZER.eos_token_id]
+    assert set(unfinished) == {8}, "they end at the length limit"
 
 
 def test_a_reward_function_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
