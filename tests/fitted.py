@@ -12,7 +12,11 @@ from tiny import byte_level_tokenizer, tiny_model
 
 
 ROWS = [
-    {"prompt": f"What is {a} + {b}?", "answer": str(a + b), "rationale": f"{a} plus {b} makes {a + b}."}
+    {
+        "prompt": f"What is {a} + {b}?",
+        "answer": str(a + b),
+        "rationale": f"{a} plus {b} makes {a + b}." + " Yes." * (a - 1),
+    }
     for a in range(1, 4)
     for b in range(1, 4)
 ]

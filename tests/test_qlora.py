@@ -51,7 +51,7 @@ def questions(folder: Path, model: str, output: str) -> dict[str, Any]:
         "output_dir": folder / output,
         "task": folder / "questions.jsonl",
         "prompt_template": "{question}",
-        "max_completion_length": 14,
+        "max_completion_length": 22,
     }
 
 
@@ -118,7 +118,7 @@ def test_the_adapter_is_evaluated_on_the_unquantized_model(folder: Path) -> None
     found = json.loads((folder / "evaluation" / "results.json").read_text())["metrics"]
     base = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    asked = {"num_samples": 2, "max_completion_length": 14, "batch_size": 32}
+    asked = {"num_samples": 2, "max_completion_length": 22, "batch_size": 32}
     dataset = QUESTIONS.remove_columns("rationale")
     of_base = evaluate(base, tokenizer, dataset, **asked).metrics
     adapted = PeftModel.from_pretrained(base, folder / "run").eval()

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(not is_vllm_available(), reason="vLLM is not installed; `make test-vllm` has it"),
 ]
 
-LIMIT = 14  # some rationales are longer
+LIMIT = 22  # the longest rationales do not end within
 
 
 def alias_of_vllm(folder: Path) -> str:
@@ -132,7 +132,7 @@ def test_a_server_samples_as_transformers_does(
 
     plain = make_trainer(tmp_path / "plain", tokenizer, model)
     plain.generation_config.do_sample = False
-    trainer.vllm_generation.temperature = 0.0
+    trainer.vllm_generation.top_k = 1  # greedy: the server takes no temperature of 0 for several samples
     metrics, expected = trainer.evaluate(), plain.evaluate()
     for name in ("eval_reward", "eval_accuracy", "eval_no_answer"):
         assert metrics[name] == pytest.approx(expected[name], abs=1e-4)
