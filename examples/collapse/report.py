@@ -169,6 +169,6 @@ def draw(runs: Runs, path: Path) -> None:
     for axes in grid.flat:
         axes.set(xlabel="update", xlim=(0, None))
         axes.grid(alpha=0.3)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=90)
     plt.close(figure)
