@@ -133,14 +133,7 @@ def test_the_whole_script_on_a_tiny_model_in_the_place_of_smollm2(
 ) -> None:
     save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")
     command = [sys.executable, str(EXAMPLES / "smollm2.py"), "--steps", "2", "--test_problems", "4"]
-    command += [
-        "--output_dir",
-        str(tmp_path / "run"),
-        "--per_device_train_batch_size",
-        "64",
-        "--learning_rate",
-        "1e-3",
-    ]
+    command += ["--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-3"]
     monkeypatch.setenv("TRL_LATRO_CACHE", str(tmp_path / "cache"))
     outputs = []
     for _ in range(2):
