@@ -143,7 +143,9 @@ def _train(
     )
     trainer.prompting |= task_args.prompting()
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
-    trainer.accelerator.print("Whether the reward suits the model: `trl-latro probe` compares rewards on samples of it.")
+    trainer.accelerator.print(
+        "Whether the reward suits the model: `trl-latro probe` compares rewards on samples of it."
+    )
     clear_output_dir(task_args, training_args)
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
