@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
     "num_generations": SAMPLES,
     "per_device_train_batch_size": 2 * SAMPLES,
     "gradient_accumulation_steps": PROMPTS // 2,
-    "learning_rate": 1e-5,
+    "learning_rate": 2e-5,
     "lr_scheduler_type": "constant",
     "beta": 0.02,
     "max_completion_length": MAX_TOKENS,
