@@ -10,3 +10,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests compare numbers that they computed on the CPU
 os.environ["OMP_NUM_THREADS"] = "1"  # models of this size are slower with more, and workers share the cores
+
+import pytest
+import transformers
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test samples does not depend on the tests before it."""
+    transformers.set_seed(0)

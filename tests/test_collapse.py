@@ -32,7 +32,7 @@ def test_weak_house_base_model_guesses_and_most_of_its_walks_are_wrong() -> None
     puzzles = make_puzzles(HousePuzzle, 300, seed=1, held_out=True)
     samples = write_answers(model, tokenizer, puzzles, sample=True)
     walked = [(text, puzzle) for text, puzzle in zip(samples, puzzles, strict=True) if "guess" not in text]
-    assert 0.3 * len(puzzles) < len(walked) < 0.5 * len(puzzles)
+    assert 0.35 * len(puzzles) < len(walked) < 0.55 * len(puzzles)
     right = sum(puzzle.rationale in text for text, puzzle in walked) / len(walked)
     assert 0.12 < right < 0.32  # so few that guessing gives the answer more log-prob
     accuracy = sum(is_correct(text, puzzle.answer) for text, puzzle in zip(samples, puzzles, strict=True))
