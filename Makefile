@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora backends lint format typecheck clean
+.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora backends docs lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -60,6 +60,10 @@ test-qlora: .venv-qlora/.installed
 backends: .venv/.test-installed
 	.venv/bin/python tests/backend_table.py
 
+# The site of the documentation, site/index.html; a broken link or reference is an error
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 lint: .venv/.dev-installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -72,7 +76,7 @@ typecheck: .venv/.dev-installed
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .venv-vllm .venv-qlora .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info \
+	rm -rf .venv .venv-docs .venv-vllm .venv-qlora site .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info \
 		quickstart_output smollm2_output
 
 # `.venv/.EXTRA-installed` stands for the package with one of its extras, at the versions of constraints.txt.
@@ -93,7 +97,14 @@ clean:
 	.venv-qlora/bin/python -m pip install --disable-pip-version-check -c constraints.txt bitsandbytes==0.50.2 pytest -e ".[qlora]"
 	touch $@
 
-.venv/bin/python .venv-vllm/bin/python .venv-qlora/bin/python:
+# The docs are built without the package's dependencies: mkdocstrings reads the sources, it does not import them.
+.venv-docs/.installed: pyproject.toml constraints.txt | .venv-docs/bin/python
+	.venv-docs/bin/python -c "import tomllib; \
+		print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" > $@.txt
+	.venv-docs/bin/python -m pip install --disable-pip-version-check -c constraints.txt -r $@.txt
+	touch $@
+
+.venv/bin/python .venv-docs/bin/python .venv-vllm/bin/python .venv-qlora/bin/python:
 	@$(if $(PYTHON),,echo "trl_latro needs Python 3.11 or newer, because trl 1.16 does; there is none on the PATH. \
 	Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1)
 	$(PYTHON) -m venv $(@D:/bin=) || { rm -rf $(@D:/bin=); exit 1; } # half an environment would pass for a whole one

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Tables of forms that an answer may have: the rule of docs/evaluation.md, line by line, half of them wrong answers."""
+"""Tables of forms that an answer may have: the rule of docs/grading.md, line by line, half of them wrong answers."""
 
 import pytest
 

@@ -25,7 +25,7 @@ from trl_latro.planning.zero import Zero, model_states, read_zero
 ROOT = Path(__file__).parents[1]
 HARDWARE = ROOT / "examples" / "configs" / "hardware"
 RECIPES = sorted(HARDWARE.glob("*.yaml"))
-DOCS = (ROOT / "docs" / "recipes.md").read_text()
+DOCS = (ROOT / "docs" / "guides" / "hardware.md").read_text()
 ZERO3 = str(ROOT / "examples" / "deepspeed" / "zero3.json")
 TINY = {
     "vocab_size": 300,
