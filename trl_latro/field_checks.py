@@ -33,6 +33,11 @@ _NOT_NEGATIVE = {
     "epsilon": "the clipping range [1 - epsilon, 1 + epsilon] would be empty",
 }
 _NOT_NEGATIVE_OR_NONE = {"epsilon_high": "the clipping range [1 - epsilon, 1 + epsilon_high] would be empty"}
+_SHARES = {
+    "reward_power": "1 is the probability of the answer, 0 its logarithm",
+    "jepo_floor": "it is about the probability of a guess",
+}
+_SHARES_OR_NONE = {"reward_power_end": _SHARES["reward_power"]}
 _FLAGS = (
     *(
         "share_prompts",
@@ -69,6 +74,12 @@ def check_fields(fields: dict[str, Any]) -> None:
             continue
         if not _is_finite(value) or value < 0:
             raise ValueError(f"`{name}` is {value!r}, but must be a number and not negative: {reason}.")
+    for name, reason in {**_SHARES, **_SHARES_OR_NONE}.items():
+        value = fields[name]
+        if value is None and name in _SHARES_OR_NONE:
+            continue
+        if not _is_finite(value) or not 0 <= value <= 1:
+            raise ValueError(f"`{name}` is {value!r}, but must be a number from 0 to 1: {reason}.")
     for name in _FLAGS:
         if not isinstance(fields[name], bool):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be True or False.")

@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from trl import RLOOConfig
@@ -9,7 +10,7 @@ from trl.trainer.utils import get_callable_name
 
 from .answer_template import AnswerTemplate
 from .field_checks import check_fields
-from .objective import REWARDS, Reward, RowReward, check_row_reward
+from .objective import REWARDS, Reward, RowReward, check_row_reward, log_mean_prob, power
 from .rollout.sampling_settings import check_sampling_settings
 
 
@@ -46,13 +47,23 @@ class LaTROConfig(RLOOConfig):
 
         reward_type (`str` or `Callable`, *optional*, defaults to `"logprob"`):
             Reward `R` of a rationale, a function of the per-token log-probs of the answer after it: `"logprob"`
-            (LaTRO, their sum), `"prob"`, `"mean_prob"`, `"geometric_mean"` or `"jepo"`. Or a function defined at the
-            top level of a module, `(logps, mask) -> rewards`, on tensors of shape `(B, T)`, `(B, T)` and `(B,)`,
+            (LaTRO, their sum), `"prob"`, `"mean_prob"`, `"geometric_mean"`, `"jepo"` or `"power"`. Or a function defined at
+            the top level of a module, `(logps, mask) -> rewards`, on tensors of shape `(B, T)`, `(B, T)` and `(B,)`,
             differentiable in `logps`.
+        reward_power (`float`, *optional*, defaults to `0.5`):
+            `tau` of `reward_type="power"`, `R = (p^tau - 1) / tau` with the probability `p`, in [0, 1]: 1 is `"prob"`, less
+            1, and 0 is `"logprob"`.
+        reward_power_end (`float`, *optional*):
+            `tau` at the end of the training, which it goes to linearly over the optimizer steps, as the learning rate does
+            to 0. If `None`, it stays.
+        jepo_floor (`float`, *optional*, defaults to `0.0`):
+            With `reward_type="jepo"`, what is added to the mean probability of a prompt's rationales before its logarithm,
+            in [0, 1]: about the probability of a guess. Prompts without a rationale that does better then teach nothing.
+            0 is JEPO.
         reward_tokens (`str`, *optional*):
             Tokens that `R` is a function of: `"template_and_answer"` (all that are scored, as in the paper) or `"answer"`
             (the answer's own and what follows; in the answer term the template's have the mean weight of these). If `None`,
-            by the reward: `"answer"` for `"prob"`, `"mean_prob"` and `"geometric_mean"`, all for the others.
+            by the reward: `"answer"` for `"prob"`, `"mean_prob"`, `"geometric_mean"` and `"power"`, all for the others.
         answer_coef (`float`, *optional*, defaults to `1.0`):
             Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
             released code.
@@ -160,15 +171,33 @@ class LaTROConfig(RLOOConfig):
         default="logprob",
         metadata={
             "help": "Reward of a rationale, from the log-probs of the answer after it: 'logprob' (LaTRO), 'prob', "
-            "'mean_prob', 'geometric_mean' or 'jepo'. In Python also a function (logps, mask) -> rewards."
+            "'mean_prob', 'geometric_mean', 'jepo' or 'power'. In Python also a function (logps, mask) -> rewards."
+        },
+    )
+    reward_power: float = field(
+        default=0.5,
+        metadata={
+            "help": "tau of the reward 'power', (p^tau - 1) / tau with the probability p of the answer: 1 is 'prob' less 1, "
+            "0 is 'logprob'."
+        },
+    )
+    reward_power_end: float | None = field(
+        default=None,
+        metadata={"help": "tau at the end of the training, linearly over the steps. If not set, it stays."},
+    )
+    jepo_floor: float = field(
+        default=0.0,
+        metadata={
+            "help": "With the reward 'jepo', log(floor + mean probability), about the probability of a guess: prompts "
+            "without a rationale that does better then teach nothing. 0 is JEPO."
         },
     )
     reward_tokens: str | None = field(
         default=None,
         metadata={
             "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer' (the answer's own "
-            "and what follows; the template is then learnt with their weight). If not set, 'answer' for 'prob', 'mean_prob' "
-            "and 'geometric_mean', all for the others."
+            "and what follows; the template is then learnt with their weight). If not set, 'answer' for 'prob', "
+            "'mean_prob', 'geometric_mean' and 'power', all for the others."
         },
     )
     answer_coef: float = field(
@@ -295,6 +324,12 @@ class LaTROConfig(RLOOConfig):
                 setattr(self, name, value)
 
     def _check_reward_type(self) -> None:
+        for name, of_reward in (("reward_power", "power"), ("reward_power_end", "power"), ("jepo_floor", "jepo")):
+            if getattr(self, name) != getattr(type(self), name) and self.reward_type != of_reward:
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)}, but belongs to the reward {of_reward!r}, and `reward_type` is "
+                    f"{self.reward_type!r}: leave it unset, or choose `reward_type={of_reward!r}`."
+                )
         if not callable(self.reward_type):
             if self.reward_type not in REWARDS:
                 raise ValueError(
@@ -318,10 +353,25 @@ class LaTROConfig(RLOOConfig):
 
     @property
     def reward(self) -> Reward:
-        """The reward of `reward_type`."""
+        """The reward of `reward_type`, as at the start of the training."""
+        return self.reward_at(0, 1)
+
+    def reward_at(self, step: int, max_steps: int) -> Reward:
+        """The reward after `step` of `max_steps` optimizer steps."""
         if callable(self.reward_type):
             return Reward(self.reward_type, tokens="template_and_answer")
-        return REWARDS[str(self.reward_type)]
+        reward = REWARDS[str(self.reward_type)]
+        if self.reward_type == "power":
+            return reward._replace(of_row=partial(power, tau=self.power_at(step, max_steps)))
+        if self.reward_type == "jepo":
+            return reward._replace(of_group=partial(log_mean_prob, floor=self.jepo_floor))
+        return reward
+
+    def power_at(self, step: int, max_steps: int) -> float:
+        """`tau` of the reward "power" after `step` of `max_steps` optimizer steps; the first before a training."""
+        if self.reward_power_end is None or max_steps == 0:
+            return self.reward_power
+        return self.reward_power + (self.reward_power_end - self.reward_power) * step / max_steps
 
     @property
     def scores_answers(self) -> bool:

@@ -428,7 +428,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         From the log-probs `(B, L)` of all rationales of the prompts, over all processes, to the parts of the loss:
         `old_logps` and `advantages` of shape `(B,)`, `answer_weights` of shape `(B, L)`.
         """
-        args, mode, reward, rollout = self.args, self._mode, self.args.reward, self._rollouts[self._mode]
+        args, mode, rollout = self.args, self._mode, self._rollouts[self._mode]
+        reward = args.reward_at(self.state.global_step, self.state.max_steps)
         old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
         of_reward = batch["reward_mask"]
         values, weights = objective.values_and_weights(reward.of_row, logps, of_reward)  # (B,), (B, L)
@@ -444,11 +445,9 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         # The same on all processes
         for what, is_bad in columns.not_finite(None if mixture is None else mixture.outside):
             self._guard.report(what, rollout.prompts(rows[is_bad]), mode, args, self.state)
+        scored = (columns.values, columns.kl, columns.finished, self._group_size)
         credit = objective.assign_credit(
-            columns.values,
-            columns.kl,
-            columns.finished,
-            self._group_size,
+            *scored,
             of_group=reward.of_group,
             beta=self.beta,
             unfinished_penalty=args.unfinished_penalty,
@@ -456,6 +455,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             normalize_advantages=self.normalize_advantages,
             policy_values=columns.policy_values,
             mixture=mixture,
+            floor=args.jepo_floor,
         )
         rollout.parts.append(ScoredSamples(rows, columns, credit))
         self._log_samples(mode, rollout)
@@ -466,8 +466,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
         if args.vllm_importance_sampling_correction:
             counts = counts * ratios
-        weights = objective.token_weights(weights, row_weights, batch["answer_mask"], of_reward)
-        weights = weights * counts[:, None]
+        weights = objective.token_weights(weights, row_weights * counts, batch["answer_mask"], of_reward)
         return {"old_logps": old_logps, "advantages": advantages * counts, "answer_weights": weights}
 
     def _importance_ratios(self, columns: SampleColumns) -> Tensor:
@@ -571,11 +570,12 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         if mode == "train":
             self.state.num_input_tokens_seen += int((columns.prompt_lengths + columns.sampled_lengths).long().sum())
             self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-            settings = (self._group_size, self.beta, self.args.scores_answers)
-            metrics = samples.reward_metrics(columns, credit, *settings)
+            metrics = samples.reward_metrics(columns, credit, self._group_size, self.beta, self.args.scores_answers)
             if rollout.outside is not None:
                 metrics |= outside_rewards.function_metrics(rollout.outside, self.reward_func_names)
             metrics |= samples.length_metrics(columns)
+            if self.args.reward_type == "power":
+                metrics["latro/reward_power"] = self.args.power_at(self.state.global_step, self.state.max_steps)
             if rollout.has_logps:
                 metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
             for name, value in metrics.items():

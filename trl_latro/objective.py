@@ -45,6 +45,15 @@ def prob(logps: Tensor, mask: Tensor) -> Tensor:
     return logprob(logps, mask).exp()  # (B,)
 
 
+def power(logps: Tensor, mask: Tensor, tau: float = 0.5) -> Tensor:
+    """
+    Power of the answer's probability, `(p^tau - 1) / tau` with `p = exp(sum_t logp_t)`, so `w_t = p^tau`: `prob` less 1
+    at `tau = 1`, [`logprob`] in the limit `tau = 0`. A wrong rationale costs at most `1 / tau`.
+    """
+    logp = logprob(logps, mask)
+    return torch.expm1(tau * logp) / tau if tau > 0 else logp  # (B,)
+
+
 def mean_prob(logps: Tensor, mask: Tensor) -> Tensor:
     """Mean of the token probabilities, `mean_t exp(logp_t)` (RLPR, https://huggingface.co/papers/2506.18254)."""
     return (logps.exp() * mask).sum(1) / mask.sum(1)  # (B,)
@@ -55,12 +64,18 @@ def geometric_mean(logps: Tensor, mask: Tensor) -> Tensor:
     return (logprob(logps, mask) / mask.sum(1)).exp()  # (B,)
 
 
-def log_mean_prob(values: Tensor) -> Tensor:
+def log_mean_prob(values: Tensor, floor: float = 0.0) -> Tensor:
     """
-    Multi-sample bound, `log (1/K) sum_k exp(l_k)`, from the answer log-likelihoods `l` `(G, K)` of each prompt's
-    rationales to `(G,)` (JEPO, https://huggingface.co/papers/2503.19618).
+    Multi-sample bound, `B = log(floor + (1/K) sum_k exp(l_k))`, from the answer log-likelihoods `l` `(G, K)` of each
+    prompt's rationales to `(G,)` (JEPO, https://huggingface.co/papers/2503.19618, is `floor = 0`).
+
+    With `p_k = exp(l_k)`, `K dB/dl_k = p_k / (floor + mean(p))`. Without a floor these sum to K in every group, also where
+    all rationales are wrong: there the answer is raised whatever they say. With one, groups whose mean probability is far
+    below it have no weight and no advantage (as groups without success in MaxRL, https://huggingface.co/papers/2602.02710),
+    those far above it are as without.
     """
-    return values.logsumexp(1) - math.log(values.size(1))
+    bound = values.logsumexp(1) - math.log(values.size(1))
+    return torch.logaddexp(bound, torch.full_like(bound, math.log(floor))) if floor > 0 else bound
 
 
 class Reward(NamedTuple):
@@ -90,6 +105,7 @@ REWARDS: dict[str, Reward] = {
     "mean_prob": Reward(mean_prob, tokens="answer"),
     "geometric_mean": Reward(geometric_mean, tokens="answer"),
     "jepo": Reward(logprob, tokens="template_and_answer", of_group=log_mean_prob),
+    "power": Reward(power, tokens="answer"),
 }
 
 
@@ -233,13 +249,15 @@ class Mixture(NamedTuple):
     counts: Tensor
 
 
-def likelihood_credit(logps: Tensor, mixture: Mixture, num_generations: int) -> tuple[Tensor, Tensor]:
+def likelihood_credit(
+    logps: Tensor, mixture: Mixture, num_generations: int, floor: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """
     Rewards and advantages where rewards from outside are likelihoods as those of the answer are.
 
-    `p_k = s_k exp(l_k) + sum_i w_i f_ik`, `A_k = p_k / mean(p) - 1`, 0 where all p of a prompt are 0: the score-function
-    part of the gradient of `log mean(p)`, times K. Of 0/1 rewards alone it is MaxRL, the mean of the successes' gradients
-    of `log pi` less that of all (https://huggingface.co/papers/2602.02710).
+    `p_k = s_k exp(l_k) + sum_i w_i f_ik`, `A_k = (p_k - mean(p)) / (floor + mean(p))`, 0 where all p of a prompt are 0: the
+    score-function part of the gradient of `log(floor + mean(p))`, times K. Of 0/1 rewards alone, and without a floor, it is
+    MaxRL, the mean of the successes' gradients of `log pi` less that of all (https://huggingface.co/papers/2602.02710).
 
     Args:
         logps (`torch.Tensor` of shape `(N,)`):
@@ -248,6 +266,8 @@ def likelihood_credit(logps: Tensor, mixture: Mixture, num_generations: int) -> 
             Weights, and rewards from outside in [0, 1].
         num_generations (`int`):
             Rationales per prompt, K. With a single one (evaluation) the advantages are 0.
+        floor (`float`, *optional*, defaults to `0.0`):
+            That of [`log_mean_prob`].
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: `p` and `A`, of shape `(N,)` each.
@@ -256,8 +276,9 @@ def likelihood_credit(logps: Tensor, mixture: Mixture, num_generations: int) -> 
     log_p = torch.logaddexp(mixture.self_weights.log() + logps, mixture.outside.log())  # (N,)
     counts = mixture.counts.view(-1, num_generations)  # (G, K)
     groups = log_p.view(-1, num_generations).where(counts, -math.inf)
-    totals = groups.logsumexp(1, keepdim=True)  # (G, 1)
-    advantages = counts.sum(1, keepdim=True) * (groups - totals).exp() - 1.0
+    totals, number = groups.logsumexp(1, keepdim=True), counts.sum(1, keepdim=True)  # (G, 1)
+    bounds = torch.logaddexp(totals, (floor * number).log())  # (G, 1)
+    advantages = number * (groups - bounds).exp() - (totals - bounds).exp()
     advantages = advantages.where(counts & (totals != -math.inf), 0.0)
     return log_p.exp(), advantages.view(-1)
 
@@ -283,6 +304,7 @@ def assign_credit(
     normalize_advantages: bool = False,
     policy_values: Tensor | None = None,
     mixture: Mixture | None = None,
+    floor: float = 0.0,
 ) -> Credit:
     """
     From the samples of all prompts to what each of them counts (paper, Eq. 4).
@@ -311,6 +333,8 @@ def assign_credit(
         mixture ([`Mixture`], *optional*):
             Rewards from outside. A row without any reward has a reward of NaN and an advantage of 0, and is in no baseline.
             If `None`, the self-reward alone.
+        floor (`float`, *optional*, defaults to `0.0`):
+            That of `of_group`, for [`likelihood_credit`].
     """
     penalties = unfinished_penalty * (1.0 - finished)
     counts = torch.ones_like(values, dtype=torch.bool) if mixture is None else mixture.counts  # (N,)
@@ -326,7 +350,7 @@ def assign_credit(
         if mixture is None:
             own, advantages = group_credit(of_group, values, num_generations)
         else:
-            own, advantages = likelihood_credit(values, mixture, num_generations)
+            own, advantages = likelihood_credit(values, mixture, num_generations, floor)
         rewards = own - penalties
         advantages = advantages + leave_one_out(-penalties - beta * kl, num_generations, counts)
     if normalize_advantages:
