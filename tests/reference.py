@@ -8,7 +8,7 @@ imports the package that it judges.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,6 +23,9 @@ class Settings:
     """The part of the configuration that decides what is computed."""
 
     reward_type: str | RewardFunction = "logprob"
+    reward_power: float = 0.5
+    reward_power_end: float | None = None
+    jepo_floor: float = 0.0
     reward_tokens: str = "template_and_answer"
     answer_coef: float = 1.0
     beta: float = 0.05
@@ -39,6 +42,13 @@ class Settings:
     self_reward_weight: float = 1.0
     self_reward_when: str = "always"
     scorer: str = "policy"
+
+    def after(self, step: int, steps: int) -> "Settings":
+        """What holds after a part of the steps."""
+        if self.reward_power_end is None:
+            return self
+        left = (steps - step) / steps
+        return replace(self, reward_power=left * self.reward_power + (1 - left) * self.reward_power_end)
 
     @property
     def whole_completions(self) -> bool:
@@ -135,12 +145,16 @@ def token_logps(model: nn.Module, row: Row) -> tuple[torch.Tensor, torch.Tensor]
     return torch.stack(logps).split([len(row.rationale), len(row.answer)])
 
 
-def row_reward(reward_type: str | RewardFunction, logps: torch.Tensor) -> torch.Tensor:
+def row_reward(reward_type: str | RewardFunction, logps: torch.Tensor, tau: float = 0.5) -> torch.Tensor:
     """R of one row, differentiable in the answer's log-probs (T,)."""
     if reward_type in ("logprob", "jepo"):  # the bound of jepo is a matter of the group, see `score_group`
         return logps.sum()
     if reward_type == "prob":
         return torch.exp(logps.sum())
+    if reward_type == "power" and tau == 0:
+        return logps.sum()
+    if reward_type == "power":
+        return (torch.exp(logps.sum()) ** tau - 1) / tau
     if reward_type == "mean_prob":
         return torch.exp(logps).mean()
     if reward_type == "geometric_mean":
@@ -148,9 +162,11 @@ def row_reward(reward_type: str | RewardFunction, logps: torch.Tensor) -> torch.
     return reward_type(logps[None], torch.ones_like(logps)[None])[0]
 
 
-def log_mean_exp(values: list[float]) -> float:
+def log_mean_exp(values: list[float], floor: float) -> float:
     largest = max(values)
-    return largest + math.log(sum(math.exp(value - largest) for value in values) / len(values))
+    return largest + math.log(
+        floor / math.exp(largest) + sum(math.exp(value - largest) for value in values) / len(values)
+    )
 
 
 def mean_of_the_others(values: list[float], k: int) -> float:
@@ -187,7 +203,7 @@ def combined_credit(
     total = {k: self_weight * own[k] + (outside[k] or 0.0) for k in counting}
     if settings.reward_type == "jepo":
         mean = sum(total.values()) / len(counting) if counting else 0.0
-        gain = {k: total[k] / mean - 1 if mean > 0 else 0.0 for k in counting}
+        gain = {k: (total[k] - mean) / (settings.jepo_floor + mean) if mean > 0 else 0.0 for k in counting}
         r = {k: -penalty[k] - settings.beta * kl[k] for k in counting}
     else:
         gain = dict.fromkeys(counting, 0.0)
@@ -227,14 +243,14 @@ def score_group(
         own_logp.append(y[row.template :].sum().item())
         others, rewarded = y[:first], y[first:].clone().requires_grad_()
         rewarded_logp.append(rewarded.sum().item())
-        reward = row_reward(settings.reward_type, rewarded)
+        reward = row_reward(settings.reward_type, rewarded, settings.reward_power)
         own_reward.append(reward.item())
         scored_logp.append(rewarded_logp[-1])
         if settings.scorer == "reference":
             with torch.no_grad():
                 of_scorer = token_logps(reference, row)[1][first:]
             own_reward[-1], scored_logp[-1] = (
-                row_reward(settings.reward_type, of_scorer).item(),
+                row_reward(settings.reward_type, of_scorer, settings.reward_power).item(),
                 of_scorer.sum().item(),
             )
         (slopes,) = torch.autograd.grad(reward, rewarded)
@@ -243,12 +259,14 @@ def score_group(
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
     if settings.reward_type == "jepo":
-        bound = log_mean_exp(scored_logp)
-        shares = torch.softmax(torch.tensor(rewarded_logp, dtype=torch.float64), dim=0)  # dB / d l_k
+        floor = settings.jepo_floor
+        bound = log_mean_exp(scored_logp, floor)
+        of_policy = log_mean_exp(rewarded_logp, floor)
+        shares = [math.exp(value - of_policy) / number for value in rewarded_logp]  # dB / d l_k
         own_reward = [bound] * number
         advantage = []
         for k in range(number):
-            without_k = log_mean_exp([value for j, value in enumerate(scored_logp) if j != k])
+            without_k = log_mean_exp([value for j, value in enumerate(scored_logp) if j != k], floor)
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
             weights[k] = number * shares[k] * torch.ones_like(weights[k])

@@ -51,7 +51,7 @@ from reference import Row, Scores, Settings
 
 TOLERANCE = 1e-5
 ALL_TOKENS, ANSWER_TOKENS = "template_and_answer", "answer"
-DEFAULT_TOKENS: dict[Any, str] = {"prob": ANSWER_TOKENS, "mean_prob": ANSWER_TOKENS, "geometric_mean": ANSWER_TOKENS}
+DEFAULT_TOKENS: dict[Any, str] = dict.fromkeys(("prob", "mean_prob", "geometric_mean", "power"), ANSWER_TOKENS)
 
 
 @dataclass
@@ -206,6 +206,9 @@ def train(case: Case, path: str) -> Run:
         end_token_ids[-1] if case.conversational else tokenizer.eos_token_id,
         Settings(
             reward_type=settings["reward_type"],
+            reward_power=settings.get("reward_power", 0.5),
+            reward_power_end=settings.get("reward_power_end"),
+            jepo_floor=settings.get("jepo_floor", 0.0),
             reward_tokens=settings.get("reward_tokens") or DEFAULT_TOKENS.get(settings["reward_type"], ALL_TOKENS),
             answer_coef=settings.get("answer_coef", 1.0),
             beta=settings["beta"],
@@ -244,9 +247,12 @@ def close(actual: Any, expected: Any, what: str, scale: float = 1.0) -> None:
     assert error <= TOLERANCE * scale, f"{what}: off by {error:.2e} (largest value {scale:.2e})\n{actual}\n{expected}"
 
 
-def score_generation(run: Run, generation: Generation) -> tuple[list[Row], list[Scores]]:
+def score_generation(run: Run, number: int) -> tuple[list[Row], list[Scores]]:
     """All rows of a generation in their order, and the scores of each prompt's group."""
+    generation: Generation = run.trainer.engine.generations[number]
     old_policy = run.policy_with(generation.policy)
+    step = [update.generation for update in run.updates].index(number)
+    settings = run.settings.after(step, len(run.updates))
     rows, scores = [], []
     for prompt_ids, samples in generation.groups:
         group = [
@@ -263,7 +269,7 @@ def score_generation(run: Run, generation: Generation) -> tuple[list[Row], list[
         ]
         rows += group
         scores.append(
-            reference.score_group(old_policy, run.reference_model, group, run.settings, run.given[tuple(prompt_ids)])
+            reference.score_group(old_policy, run.reference_model, group, settings, run.given[tuple(prompt_ids)])
         )
     assert len({row.ids for row in rows}) == len(rows), "rows are told apart by their ids"
     return rows, scores
@@ -289,7 +295,7 @@ def compare(run: Run) -> list[float]:
     """Compares every update of the run, and returns all probability ratios that occurred."""
     all_ratios = []
     for number, update in enumerate(run.updates):
-        rows, scores = score_generation(run, run.trainer.engine.generations[update.generation])
+        rows, scores = score_generation(run, update.generation)
         if not run.settings.whole_completions:
             close(update.logs["answer_logp"], joined(scores, "answer_logp"), f"update {number}, answer log-probs")
         rewards = [torch.tensor(one, dtype=torch.float64) for one in (update.logs["reward"], joined(scores, "reward"))]
@@ -320,7 +326,9 @@ def compare(run: Run) -> list[float]:
 
 
 WHOLE = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}
-REWARDS = ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", reference.surprise]
+REWARDS = ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", "power", reference.surprise]
+# The answers of these samples have probabilities from e^-71 to e^-38, the template among them
+FLOOR = {"reward_type": "jepo", "jepo_floor": 1e-20}
 
 CASES = {
     **{f"{getattr(r, '__name__', r)}": Case({"reward_type": r}) for r in REWARDS},
@@ -462,6 +470,38 @@ CASES = {
             ("with functions", {}, {"reward_funcs": [verdict, share]}),
         )
     },
+    **{
+        f"power {tau}": Case({"reward_type": "power", "reward_power": tau, "reward_tokens": ALL_TOKENS})
+        for tau in (0.0, 0.05, 1.0)
+    },
+    **{
+        f"power from 0.1 to 0.3, {name}": Case(
+            {"reward_type": "power", "reward_power": 0.1, "reward_power_end": 0.3, **more}, **of_case
+        )
+        for name, more, of_case in (
+            ("scores first", {}, {"steps": 3}),
+            ("without accumulation", WHOLE, {"steps": 3}),
+            ("the reference scores", {"scorer": "reference"}, {"steps": 2}),
+            ("two passes", {"num_iterations": 2, **WHOLE}, {"steps": 4, "must_clip": True}),
+            (
+                "two updates per generation",
+                {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "steps_per_generation": 4},
+                {"steps": 4},
+            ),
+        )
+    },
+    **{
+        f"jepo with a floor, {name}": Case({**FLOOR, **more}, reward_funcs=functions)
+        for name, more, functions in (
+            ("scores first", {}, []),
+            ("without accumulation", WHOLE, []),
+            ("of the answer", {"reward_tokens": ANSWER_TOKENS}, []),
+            ("the reference scores", {"scorer": "reference"}, []),
+            ("with functions", {"jepo_floor": 0.2}, [verdict, share]),
+            ("where unverified", {"self_reward_when": "unverified"}, [verdict]),
+            ("some samples without reward", {"self_reward_weight": 0.0, "jepo_floor": 0.2}, [share]),
+        )
+    },
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
     "padded to a multiple, separate rows": Case({"pad_to_multiple_of": 32, "share_prompts": False}),
 }
@@ -516,7 +556,7 @@ def test_samples_cover_the_ways_a_rationale_ends():
 @pytest.mark.parametrize("reward_tokens", [ALL_TOKENS, ANSWER_TOKENS])
 def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     run = train(Case({"reward_tokens": reward_tokens}), str(tmp_path))
-    rows, scores = score_generation(run, run.trainer.engine.generations[0])
+    rows, scores = score_generation(run, 0)
     logged = run.trainer.state.log_history[0]
     answer_logp = torch.tensor(joined(scores, "answer_logp"))
     close(logged["reward"], torch.tensor(joined(scores, "reward")).mean(), "reward")
@@ -547,7 +587,7 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
 def test_metrics_of_the_engines_log_probs_agree_with_the_reference(tmp_path, config):
     run = train(Case({"vllm_importance_sampling_clip_max": 1.1, **config}, engine_logps=True), str(tmp_path))
     generation = run.trainer.engine.generations[0]
-    rows, scores = score_generation(run, generation)
+    rows, scores = score_generation(run, 0)
     old_policy, differences = run.policy_with(generation.policy), []
     with torch.no_grad():
         for row in rows:

@@ -32,8 +32,14 @@ def says(error: pytest.ExceptionInfo, *parts: str) -> None:
     [
         ({"answer_template": "The answer is."}, ["answer_template", "'The answer is.'", "{answer}"]),
         ({"answer_template": ""}, ["answer_template", "''", "{answer}"]),
-        ({"reward_type": "log_prob"}, ["reward_type", "'log_prob'", "logprob", "mean_prob", "geometric_mean", "jepo"]),
+        (
+            {"reward_type": "log_prob"},
+            ["reward_type", "'log_prob'", "logprob", "mean_prob", "geometric_mean", "jepo", "power"],
+        ),
         ({"reward_type": 3}, ["reward_type", "3", "logprob"]),
+        ({"reward_type": "prob", "reward_power": 0.3}, ["reward_power", "0.3", "'power'", "'prob'", "leave it unset"]),
+        ({"reward_power_end": 0.1}, ["reward_power_end", "0.1", "'power'", "'logprob'"]),
+        ({"reward_type": "power", "jepo_floor": 0.1}, ["jepo_floor", "0.1", "'jepo'", "'power'"]),
         ({"rationale_stop_strings": "The"}, ["rationale_stop_strings", "'The'", "list"]),
         ({"rationale_stop_strings": [""]}, ["rationale_stop_strings", "[''", "empty"]),
         ({"unfinished_penalty": -1.0}, ["unfinished_penalty", "-1.0", "negative"]),

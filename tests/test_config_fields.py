@@ -47,6 +47,11 @@ from trl_latro.latro_config import LaTROConfig
         {"reward_clip_range": (0.0,)},
         {"reward_clip_range": 5},
         {"neftune_noise_alpha": 5.0},
+        {"reward_power": 1.5},
+        {"reward_power": None},
+        {"reward_power_end": -0.1},
+        {"jepo_floor": math.nan},
+        {"jepo_floor": 2},
         {"reward_tokens": "template"},
         {"reward_tokens": True},
         {"reward_tokens": ["answer"]},
@@ -139,6 +144,7 @@ def test_a_reward_function_is_tried_on_two_rows(tmp_path: Path, reward: Any, mes
         ("prob", "answer"),
         ("mean_prob", "answer"),
         ("geometric_mean", "answer"),
+        ("power", "answer"),
     ],
 )
 def test_a_reward_says_which_tokens_it_is_about(tmp_path: Path, reward: Any, tokens: str) -> None:

@@ -2,7 +2,9 @@
 """The credit of every kind of reward, averaged over all samples that can be drawn, is the exact gradient."""
 
 import itertools
+import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,15 @@ import torch
 from torch import Tensor
 
 from trl_latro import objective
-from trl_latro.objective import REWARDS, GroupReward, assign_credit, group_credit, group_weights, leave_one_out
+from trl_latro.objective import (
+    REWARDS,
+    GroupReward,
+    assign_credit,
+    group_credit,
+    group_weights,
+    leave_one_out,
+    log_mean_prob,
+)
 
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +48,12 @@ def two_sample_bound(monkeypatch: pytest.MonkeyPatch) -> GroupReward:
     of_group = rewards["two_sample"].of_group
     assert of_group is not None
     return of_group
+
+
+def of_group(name: str) -> GroupReward | None:
+    if name == "jepo with a floor":
+        return partial(log_mean_prob, floor=0.3)
+    return objective.REWARDS[name].of_group
 
 
 def mean(values: Tensor) -> Tensor:
@@ -82,11 +98,10 @@ def mean_of_estimates(of_group: GroupReward | None, num_generations: int) -> tup
 
 
 @pytest.mark.parametrize("num_generations", [2, 3, 4])
-@pytest.mark.parametrize("name", ["logprob", "jepo", "two_sample"])
+@pytest.mark.parametrize("name", ["logprob", "jepo", "jepo with a floor", "two_sample"])
 def test_mean_credit_is_the_exact_gradient(name: str, num_generations: int, two_sample_bound: GroupReward) -> None:
-    of_group = objective.REWARDS[name].of_group
-    exact = exact_gradients(of_group or mean, num_generations)
-    found = mean_of_estimates(of_group, num_generations)
+    exact = exact_gradients(of_group(name) or mean, num_generations)
+    found = mean_of_estimates(of_group(name), num_generations)
     for gradient, expected in zip(found, exact, strict=True):
         assert expected.abs().max() > 1e-2, "a gradient that is zero anyway proves nothing"
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
@@ -98,6 +113,31 @@ def test_the_mean_as_a_groups_reward_is_leave_one_out() -> None:
     torch.testing.assert_close(rewards, values.view(-1, 4).mean(1).repeat_interleave(4))
     torch.testing.assert_close(advantages, leave_one_out(values, 4))
     torch.testing.assert_close(group_weights(mean, values, 4), torch.ones_like(values))
+
+
+def test_with_a_floor_a_group_without_success_teaches_nothing_and_one_with_success_as_without_a_floor() -> None:
+    failing, succeeding = torch.tensor([-9.0, -8.0, -12.0, -9.0]), torch.tensor([-9.0, 0.0, -12.0, -0.1])
+    values = torch.cat([failing, succeeding]).double()
+    everything = {"kl": torch.zeros(8).double(), "finished": torch.ones(8).double(), "num_generations": 4}
+    everything |= {"beta": 0.0, "unfinished_penalty": 0.0}
+    without, with_floor, tiny_floor = (
+        assign_credit(values, of_group=partial(log_mean_prob, floor=floor), **everything)
+        for floor in (0, 1 / 16, 1e-30)
+    )
+    assert without.advantages[:4].abs().max() > 0.5 and without.row_weights[:4].sum() == pytest.approx(4)
+    assert with_floor.advantages[:4].abs().max() < 0.01 and with_floor.row_weights[:4].max() < 0.01
+    assert with_floor.rewards[:4].tolist() == pytest.approx([-math.log(16)] * 4, abs=0.01)
+    torch.testing.assert_close(with_floor.advantages[4:], without.advantages[4:], rtol=0.15, atol=0.05)
+    torch.testing.assert_close(with_floor.row_weights[4:], without.row_weights[4:], rtol=0.15, atol=0.0)
+    torch.testing.assert_close(tiny_floor, without)
+
+
+def test_power_is_prob_less_one_at_1_and_logprob_at_0_and_in_between_no_answer_costs_more_than_1_over_tau() -> None:
+    logps, mask = torch.tensor([[-0.1, -2.0, 9.0], [-300.0, -400.0, -0.5]]), torch.tensor([[1.0, 1.0, 0], [1, 1, 1]])
+    torch.testing.assert_close(objective.power(logps, mask, 1.0), objective.prob(logps, mask) - 1)
+    torch.testing.assert_close(objective.power(logps, mask, 0.0), objective.logprob(logps, mask))
+    torch.testing.assert_close(objective.power(logps, mask, 1e-7), objective.logprob(logps, mask), rtol=1e-4, atol=0)
+    torch.testing.assert_close(objective.power(logps, mask, 0.25), torch.tensor([4 * (math.exp(-2.1 / 4) - 1), -4.0]))
 
 
 @pytest.mark.parametrize("name", ["logprob", "jepo", "two_sample"])

@@ -228,7 +228,7 @@ def furthest(mean: Counter, exact: dict[str, torch.Tensor]) -> float:
 @pytest.mark.parametrize(
     ("beta", "reward_tokens"), [(0.0, ALL_TOKENS), (BETA, ALL_TOKENS), (0.0, ANSWER_TOKENS), (BETA, ANSWER_TOKENS)]
 )
-@pytest.mark.parametrize("reward_type", ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", surprise])
+@pytest.mark.parametrize("reward_type", ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", "power", surprise])
 def test_mean_update_over_all_samples_is_the_exact_gradient(toy_path, reward_type, beta, reward_tokens):
     mean, policy, reference = mean_update({"reward_tokens": reward_tokens}, toy_path, reward_type, beta)
     exact = exact_gradient(policy, reference, reward_type, beta, reward_tokens)

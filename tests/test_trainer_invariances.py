@@ -2,6 +2,7 @@
 """What must not change the result does not, and what a run promises to write it writes."""
 
 import json
+import math
 import pickle
 import random
 from pathlib import Path
@@ -132,15 +133,24 @@ def test_pad_to_multiple_of_changes_shapes_only(tmp_path):
     torch.testing.assert_close(*map(torch.tensor, losses))
 
 
-@pytest.mark.parametrize("reward_type", ["logprob", "jepo"])
-def test_accumulation_changes_nothing(tmp_path, reward_type):
+@pytest.mark.parametrize(
+    "reward",
+    [
+        {"reward_type": "logprob"},
+        {"reward_type": "jepo"},
+        {"reward_type": "jepo", "jepo_floor": 1e-20},
+        {"reward_type": "power", "reward_power": 0.1, "reward_power_end": 0.02},
+    ],
+    ids=str,
+)
+def test_accumulation_changes_nothing(tmp_path, reward):
     """4 micro-batches of 1, 2 of 2, and 1 of 4 make the same two updates."""
     names = ("loss", "grad_norm", "reward", "kl", "latro/policy_loss", "latro/answer_loss", "latro/answer_logp")
     states, logs = [], []
     for rows, accumulation in ((1, 4), (2, 2), (4, 1)):
         trainer = trainer_given_samples(
             tmp_path,
-            reward_type=reward_type,
+            **reward,
             per_device_train_batch_size=rows,
             gradient_accumulation_steps=accumulation,
             max_steps=2,
@@ -164,8 +174,9 @@ def test_accumulation_changes_nothing(tmp_path, reward_type):
         (5, {}),
         # A generation batch lasts for four updates, a line of the log for three
         (16, {"steps_per_generation": 4, "num_iterations": 2, "logging_steps": 3, "gradient_accumulation_steps": 2}),
+        (8, {"reward_type": "power", "reward_power": 0.4, "reward_power_end": 0.1}),
     ],
-    ids=["within an epoch", "after the first epoch", "within a generation batch"],
+    ids=["within an epoch", "after the first epoch", "within a generation batch", "a schedule of the reward"],
 )
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more):
     """Really sampling, with an evaluation between; two prompts make an update."""
@@ -192,9 +203,27 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more):
 
     history, state = run(None)
     resumed_history, resumed_state = run(str(tmp_path / "checkpoint-2"))
-    assert len(history) == (4 if not more else 1) + 3  # updates, two evaluations, the end
+    assert len(history) == (1 if "logging_steps" in more else 4) + 3  # updates, two evaluations, the end
     assert resumed_history == history
     compare_states(resumed_state, state, rtol=0, atol=0)
+
+
+def test_the_power_of_the_reward_goes_linearly_over_the_steps_and_evaluation_takes_the_present_one(tmp_path):
+    settings = {"reward_type": "power", "reward_power": 0.4, "reward_power_end": 0.0, "unfinished_penalty": 0.0}
+    settings |= {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 1, "logging_steps": 2}
+    settings |= {"num_generations_eval": 1, "per_device_eval_batch_size": 1}
+    trainer = sampling_trainer(tmp_path, eval_dataset=tiny.tiny_dataset(1), settings=settings)
+    evaluations = [trainer.evaluate()]  # before the training
+    trainer.train()
+    log = trainer.state.log_history
+    evaluations += [one for one in log if "eval_reward" in one]
+    assert [one["latro/reward_power"] for one in log if "loss" in one] == pytest.approx(
+        [0.35, 0.15]
+    )  # of two steps each
+    for one, tau in zip(evaluations, (0.4, 0.3, 0.2, 0.1, 0.0), strict=True):
+        p = one["eval_latro/answer_prob"]  # of the one sample
+        assert 0 < p < 0.1
+        assert one["eval_reward"] == pytest.approx((p**tau - 1) / tau if tau > 0 else math.log(p), rel=1e-5)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder
 
 from collapse.report import write_report
 from collapse.run import do_run
-from collapse.settings import METHODS, STEPS, TASK, TEST_PUZZLES
+from collapse.settings import OBJECTIVES, STEPS, TASK, TEST_PUZZLES
 from study.pool import make_runs
 from study.run import Run
 
@@ -37,8 +37,10 @@ def show(result: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path(__file__).parents[2] / "docs" / "collapse")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=list(OBJECTIVES), default=list(OBJECTIVES))
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="of all methods; if not given, those of each in settings.py"
+    )
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time, each on one core")
     parser.add_argument("--steps", type=int, default=STEPS, help="of training; fewer for a quick look")
     parser.add_argument("--test_puzzles", type=int, default=TEST_PUZZLES, help="fewer for a quick look")
@@ -50,7 +52,11 @@ def main(argv: list[str] | None = None) -> None:
             f"({args.test_puzzles}) from 1 to {TEST_PUZZLES}."
         )
 
-    runs = [Run(TASK, method, seed, args.steps, args.test_puzzles) for method in args.methods for seed in args.seeds]
+    runs = [
+        Run(TASK, method, seed, args.steps, args.test_puzzles)
+        for method in args.methods
+        for seed in args.seeds or OBJECTIVES[method].seeds
+    ]
     if args.from_scratch:
         for run in runs:
             run.path(args.output_dir).unlink(missing_ok=True)

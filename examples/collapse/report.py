@@ -13,7 +13,7 @@ from study.report import percent, put_between, table_row
 from study.settings import SAMPLES
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
-from .settings import METHODS, TEST_SAMPLES
+from .settings import OBJECTIVES, TEST_SAMPLES
 
 
 matplotlib.use("Agg")
@@ -21,14 +21,25 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 
 BEGIN, END = "<!-- tables: written by examples/collapse -->", "<!-- end of tables -->"
-COLOURS = dict(zip(METHODS, ("C0", "C3", "C1", "tab:brown", "C2", "tab:gray", "black"), strict=True))
+HUES = {"logprob": "Blues_r", "jepo": "Reds_r", "prob": "copper_r", "power": "Greens_r"}
 
 Runs = dict[str, list[dict[str, Any]]]  # method -> its runs by seed
 
 
+def find_colours() -> dict[str, Any]:
+    """A hue for each reward, a shade of it for each of its methods."""
+    colours = {}
+    for reward, hue in HUES.items():
+        methods = [method for method in OBJECTIVES if method.split("_")[0] == reward]
+        colours |= {
+            method: matplotlib.colormaps[hue](0.1 + 0.6 * i / len(methods)) for i, method in enumerate(methods)
+        }
+    return colours
+
+
 def read_runs(output_dir: Path) -> Runs:
     runs = read_files(output_dir)
-    by_method = {method: [run for run in runs if run["method"] == method] for method in METHODS}
+    by_method = {method: [run for run in runs if run["method"] == method] for method in OBJECTIVES}
     return {method: seeds for method, seeds in by_method.items() if seeds}
 
 
@@ -65,7 +76,7 @@ def accuracy_table(runs: Runs, name: str) -> list[str]:
     lines.append(table_row(*["---"] * (2 + len(steps))))
     for method, seeds in runs.items():
         cells = [percent(accuracy(seeds, look, name)) for look in range(len(steps))]
-        lines.append(table_row(METHODS[method], str(len(seeds)), *cells))
+        lines.append(table_row(OBJECTIVES[method].name, str(len(seeds)), *cells))
     return lines
 
 
@@ -85,7 +96,7 @@ def each_seed_table(runs: Runs) -> list[str]:
                     (updates["latro/answer_prob"], 3),
                 )
             ]
-            lines.append(table_row(METHODS[method], str(run["seed"]), right, *ends, f"{run['seconds']:.0f}"))
+            lines.append(table_row(OBJECTIVES[method].name, str(run["seed"]), right, *ends, f"{run['seconds']:.0f}"))
     return lines
 
 
@@ -105,7 +116,7 @@ def kinds_table(runs: Runs) -> list[str]:
     header = ["Model", *(f"{kind} (%)" for kind in kinds), *(f"log-prob, {kind}" for kind in kinds), "gold", "none"]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     everyone = [run for seeds in runs.values() for run in seeds]
-    for name, seeds, look in [("base", everyone, 0), *((METHODS[m], seeds, -1) for m, seeds in runs.items())]:
+    for name, seeds, look in [("base", everyone, 0), *((OBJECTIVES[m].name, seeds, -1) for m, seeds in runs.items())]:
         cells = [f"{100 * share(seeds, look, kind):.1f}" for kind in kinds]
         logps = [mean_over(seeds, look, kind, "answer_logp") for kind in kinds]
         for rationale in ("gold", "no"):
@@ -144,6 +155,7 @@ def arithmetic_table(runs: Runs) -> list[str]:
 def draw(runs: Runs, path: Path) -> None:
     """Over the updates: the answer's log-prob and probability, length, accuracy. Thin lines are seeds."""
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
+    colours = find_colours()
     figure, grid = plt.subplots(2, 2, figsize=(12, 7.5), layout="constrained")
     panels = {
         "latro/answer_logp": "Training: log-prob of the answer",
@@ -156,16 +168,20 @@ def draw(runs: Runs, path: Path) -> None:
             curves = np.array([run["updates"][name] for run in seeds])
             steps = np.arange(1, curves.shape[1] + 1)
             axes.plot(
-                steps, curves.mean(0), color=COLOURS[method], linewidth=2, label=METHODS[method].replace("`", "")
+                steps,
+                curves.mean(0),
+                color=colours[method],
+                linewidth=2,
+                label=OBJECTIVES[method].name.replace("`", ""),
             )
-            axes.plot(steps, curves.T, color=COLOURS[method], linewidth=0.6, alpha=0.5)
+            axes.plot(steps, curves.T, color=colours[method], linewidth=0.6, alpha=0.5)
     axes = grid[1, 1]
     axes.set(title="Test puzzles: samples right (%)", ylim=(0, 101))
     for method, seeds in runs.items():
         steps = [look["step"] for look in seeds[0]["looks"]]
         over_seeds = [accuracy(seeds, look, "samples") for look in range(len(steps))]
         value, low, high = 100 * np.array(over_seeds).T
-        axes.errorbar(steps, value, yerr=[value - low, high - value], color=COLOURS[method], linewidth=2, marker="o")
+        axes.errorbar(steps, value, yerr=[value - low, high - value], color=colours[method], linewidth=2, marker="o")
     for axes in grid.flat:
         axes.set(xlabel="update", xlim=(0, None))
         axes.grid(alpha=0.3)

@@ -124,7 +124,8 @@ def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
     record = Record(run, load_base(task)[1], questions)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        train_latro(task, OBJECTIVES[run.method], run.seed, run.steps, Path(folder), record)
+        objective = OBJECTIVES[run.method]
+        train_latro(task, objective.settings, run.seed, run.steps, Path(folder), record, objective.trainer)
     result = {
         **run._asdict(),
         "looks": record.looks,

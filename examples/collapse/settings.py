@@ -1,11 +1,12 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """What the study of collapse compares: objectives on the weak house."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from trl_latro import LaTROTrainer
 
-from trl_latro.objective import logprob
+from .cures import AnswerTermPhasedIn, AnswerTermWherePositive
 
 
 TASK = "weak_house"
@@ -13,31 +14,45 @@ STEPS = 60
 LOOKS = (0, 5, 10, 20, 40, 60)  # after how many updates the model is evaluated
 TEST_PUZZLES = 300
 TEST_SAMPLES = 4  # per puzzle, at temperature 1
-TAU = 0.5
+GUESS = 1 / 16  # the probability of a room that is guessed
 
 
-def half_power(logps: Tensor, mask: Tensor) -> Tensor:
-    """`(p^tau - 1) / tau` with `tau = 1/2`: between `prob`, at 1, and `logprob`, at 0."""
-    return ((TAU * logprob(logps, mask)).exp() - 1) / TAU  # (B,)
+@dataclass(frozen=True)
+class Objective:
+    """
+    An objective.
+
+    Args:
+        name (`str`): Its name in the tables.
+        settings (`dict[str, Any]`): Fields of `LaTROConfig`.
+        seeds (`tuple[int, ...]`): Those of the study; one where it falls to guessing at once.
+        trainer (`type[LaTROTrainer]`): Its trainer.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    trainer: type[LaTROTrainer] = field(default=LaTROTrainer)
 
 
-# Method -> its settings of `LaTROConfig`
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "logprob": {"reward_type": "logprob"},
-    "jepo": {"reward_type": "jepo"},
-    "prob_all": {"reward_type": "prob", "reward_tokens": "template_and_answer"},
-    "prob": {"reward_type": "prob", "reward_tokens": "answer"},
-    "half_power": {"reward_type": half_power},
-    "logprob_answer_0.1": {"reward_type": "logprob", "answer_coef": 0.1},
-    "logprob_answer_0": {"reward_type": "logprob", "answer_coef": 0.0},
-}
-# Method -> its name in the tables
-METHODS = {
-    "logprob": "`logprob`",
-    "jepo": "`jepo`",
-    "prob_all": "`prob` of template and answer",
-    "prob": "`prob` of the answer",
-    "half_power": "`((p^0.5) - 1) / 0.5`",
-    "logprob_answer_0.1": "`logprob`, `answer_coef` 0.1",
-    "logprob_answer_0": "`logprob`, `answer_coef` 0",
+OBJECTIVES: dict[str, Objective] = {
+    "logprob": Objective("`logprob`", {"reward_type": "logprob"}),
+    "logprob_answer_0.1": Objective("`logprob`, `answer_coef` 0.1", {"reward_type": "logprob", "answer_coef": 0.1}),
+    "logprob_answer_0": Objective("`logprob`, `answer_coef` 0", {"reward_type": "logprob", "answer_coef": 0.0}),
+    "logprob_phased_in": Objective(
+        "`logprob`, `answer_coef` 0 to 1", {"reward_type": "logprob"}, trainer=AnswerTermPhasedIn
+    ),
+    "logprob_positive": Objective(
+        "`logprob`, answer term where A > 0", {"reward_type": "logprob"}, trainer=AnswerTermWherePositive
+    ),
+    "jepo": Objective("`jepo`", {"reward_type": "jepo"}),
+    "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}),
+    "prob_all": Objective(
+        "`prob` of template and answer", {"reward_type": "prob", "reward_tokens": "template_and_answer"}
+    ),
+    "prob": Objective("`prob` of the answer", {"reward_type": "prob"}),
+    "power": Objective("`power`, 0.5", {"reward_type": "power", "reward_power": 0.5}),
+    "power_1_to_0": Objective(
+        "`power`, 1 to 0", {"reward_type": "power", "reward_power": 1.0, "reward_power_end": 0.0}
+    ),
 }

@@ -94,7 +94,13 @@ def train(
 
 
 def train_latro(
-    task: StudyTask, objective: dict[str, Any], seed: int, steps: int, output_dir: Path, callback: TrainerCallback
+    task: StudyTask,
+    objective: dict[str, Any],
+    seed: int,
+    steps: int,
+    output_dir: Path,
+    callback: TrainerCallback,
+    trainer: type[LaTROTrainer] = LaTROTrainer,
 ) -> PreTrainedModel:
     """The model after `steps` optimizer steps of LaTRO. It samples `SAMPLES` rationales of each question once."""
     model, tokenizer = load_base(task)
@@ -110,7 +116,7 @@ def train_latro(
         **COMMON,
     )
     questions = training_questions(task, seed, steps)
-    return run_trainer(LaTROTrainer(model, config, train_dataset=questions, processing_class=tokenizer), callback)
+    return run_trainer(trainer(model, config, train_dataset=questions, processing_class=tokenizer), callback)
 
 
 def run_trainer(trainer: Trainer, callback: TrainerCallback) -> PreTrainedModel:
