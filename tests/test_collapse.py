@@ -12,6 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import tiny
+from given import cpu_config, scored_completions
+
 
 ROOT = Path(__file__).parents[1]
 BASE_MODEL = ROOT / "examples" / "puzzles" / "weak_house_base_model"
@@ -19,9 +22,10 @@ RESULTS = ROOT / "docs" / "collapse"
 sys.path.insert(0, str(ROOT / "examples"))
 
 from collapse.__main__ import main as study_collapse  # noqa: E402
+from collapse.cures import AnswerTermWherePositive  # noqa: E402
 from collapse.report import BEGIN, END, bound_of_groups, read_runs, tables  # noqa: E402
 from collapse.run import UPDATE_METRICS, kind_of  # noqa: E402
-from collapse.settings import LOOKS, STEPS, TEST_PUZZLES, half_power  # noqa: E402
+from collapse.settings import LOOKS, OBJECTIVES, STEPS, TEST_PUZZLES  # noqa: E402
 from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
 from puzzles.house import HousePuzzle  # noqa: E402
 
@@ -48,29 +52,32 @@ def test_kinds_of_rationales() -> None:
     assert kind_of(" I guess. The answer is studio.", gold) == kind_of(" The answer is studio.", gold) == "guess"
 
 
-def test_the_bound_of_groups_is_its_mean_over_all_groups() -> None:
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_the_bound_of_groups_is_its_mean_over_all_groups(floor: float) -> None:
     q, right, wrong, size = 0.3, -0.1, -5.0, 4
     mean = 0.0
     for group in itertools.product([True, False], repeat=size):
         chance = math.prod(q if is_right else 1 - q for is_right in group)
         probs = [math.exp(right if is_right else wrong) for is_right in group]
-        mean += chance * math.log(sum(probs) / size)
-    assert bound_of_groups(q, right, wrong, size) == pytest.approx(mean)
+        mean += chance * math.log(floor + sum(probs) / size)
+    assert bound_of_groups(q, right, wrong, size, floor) == pytest.approx(mean)
 
 
-def test_half_power_lies_between_prob_and_logprob() -> None:
-    logps, mask = (
-        torch.tensor([[-0.1, -2.0, 9.0], [-3.0, -4.0, -0.5]]),
-        torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]),
+def test_the_answer_is_learnt_after_rationales_with_a_positive_advantage_alone(tmp_path: Path) -> None:
+    tokenizer, questions = tiny.byte_level_tokenizer(), tiny.tiny_dataset(3)
+    trainer = AnswerTermWherePositive(
+        tiny.tiny_model(tokenizer), cpu_config(str(tmp_path)), questions, processing_class=tokenizer
     )
-    probs = torch.tensor([-2.1, -7.5]).exp()
-    torch.testing.assert_close(half_power(logps, mask), 2 * (probs.sqrt() - 1))
+    batch = scored_completions(trainer, [row for row in questions for _ in range(4)])
+    is_positive = batch["advantages"] > 0
+    assert 0 < is_positive.sum() < 12
+    assert torch.equal(batch["answer_weights"], batch["answer_mask"] * is_positive[:, None])
 
 
 def test_a_tiny_study_starts_anew_writes_its_files_and_continues(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = ["--output_dir", str(tmp_path / "collapse"), "--methods", "logprob", "half_power", "--seeds", "0"]
+    tiny = ["--output_dir", str(tmp_path / "collapse"), "--methods", "logprob", "logprob_phased_in", "--seeds", "0"]
     tiny += ["--steps", "2", "--test_puzzles", "10", "--workers", "1"]
     old = tmp_path / "collapse" / "weak_house-logprob-0.json"
     old.parent.mkdir()
@@ -79,10 +86,14 @@ def test_a_tiny_study_starts_anew_writes_its_files_and_continues(
         study_collapse(tiny)
     study_collapse([*tiny, "--from-scratch"])
     output = "".join(capfd.readouterr())
-    assert "2 runs, 0 of them made before" in output and "weak_house half_power seed 0: samples right" in output
+    assert "2 runs, 0 of them made before" in output and "weak_house logprob_phased_in seed 0: samples right" in output
     assert "arning" not in output and "{'loss'" not in output
     runs = read_runs(tmp_path / "collapse")
-    assert list(runs) == ["logprob", "half_power"]
+    assert list(runs) == ["logprob", "logprob_phased_in"]
+    for method, coefs in (("logprob", [1.0, 1.0]), ("logprob_phased_in", [0.0, 0.5])):
+        updates = runs[method][0]["updates"]
+        losses, policy, answer = (np.array(updates[n]) for n in ("loss", "latro/policy_loss", "latro/answer_loss"))
+        assert losses == pytest.approx(policy + coefs * answer, rel=1e-3, abs=1e-6)
     for (run,) in runs.values():
         assert [look["step"] for look in run["looks"]] == [0, 2]
         for look in run["looks"]:
@@ -103,7 +114,15 @@ def test_the_page_shows_the_results_beside_it() -> None:
     assert page.partition(BEGIN)[2].partition(END)[0].strip() == tables(read_runs(RESULTS)).strip()
 
 
-@pytest.mark.parametrize("method", ["logprob", "logprob_answer_0", "jepo", "prob_all", "half_power"])
+def test_the_study_is_whole_and_takes_an_hour_on_two_cores() -> None:
+    runs = read_runs(RESULTS)
+    assert {name: tuple(run["seed"] for run in of) for name, of in runs.items()} == {
+        name: objective.seeds for name, objective in OBJECTIVES.items()
+    }
+    assert sum(run["seconds"] for of in runs.values() for run in of) / 2 < 3600
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
 def test_what_collapses_and_what_does_not(method: str) -> None:
     for run in read_runs(RESULTS)[method]:
         first, last = run["looks"][0], run["looks"][-1]

@@ -13,7 +13,7 @@ from study.report import percent, put_between, table_row
 from study.settings import SAMPLES
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
-from .settings import OBJECTIVES, TEST_SAMPLES
+from .settings import GUESS, OBJECTIVES, TEST_SAMPLES
 
 
 matplotlib.use("Agg")
@@ -125,11 +125,11 @@ def kinds_table(runs: Runs) -> list[str]:
     return lines
 
 
-def bound_of_groups(q: float, right: float, wrong: float, size: int) -> float:
-    """Mean of `log (1/K) sum p` where each of the K rationales is right with probability q, by itself."""
+def bound_of_groups(q: float, right: float, wrong: float, size: int, floor: float = 0.0) -> float:
+    """Mean of `log(floor + (1/K) sum p)` where each of the K rationales is right with probability q, by itself."""
     chances = [math.comb(size, n) * q**n * (1 - q) ** (size - n) for n in range(size + 1)]
     sums = [n * math.exp(right) + (size - n) * math.exp(wrong) for n in range(size + 1)]
-    return sum(chance * math.log(total / size) for chance, total in zip(chances, sums, strict=True))
+    return sum(chance * math.log(floor + total / size) for chance, total in zip(chances, sums, strict=True))
 
 
 def arithmetic_table(runs: Runs) -> list[str]:
@@ -143,7 +143,13 @@ def arithmetic_table(runs: Runs) -> list[str]:
     expected = {
         "`logprob`": (q * logp["right"] + (1 - q) * logp["wrong"], logp["guess"]),
         "`prob`": (q * prob["right"] + (1 - q) * prob["wrong"], prob["guess"]),
-        f"`jepo`, K = {SAMPLES}": (bound_of_groups(q, logp["right"], logp["wrong"], SAMPLES), logp["guess"]),
+        **{
+            f"`jepo`{with_floor}, K = {SAMPLES}": (
+                bound_of_groups(q, logp["right"], logp["wrong"], SAMPLES, floor),
+                math.log(floor + math.exp(logp["guess"])),
+            )
+            for with_floor, floor in (("", 0.0), (", `jepo_floor` 1/16", GUESS))
+        },
     }
     lines = [table_row("Reward", "all reason", "all guess", "wins"), table_row(*["---"] * 4)]
     for name, (reasoning, guessing) in expected.items():

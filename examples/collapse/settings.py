@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """What the study of collapse compares: objectives on the weak house."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from trl_latro import LaTROTrainer
@@ -32,7 +32,7 @@ class Objective:
     name: str
     settings: dict[str, Any]
     seeds: tuple[int, ...] = (0, 1, 2)
-    trainer: type[LaTROTrainer] = field(default=LaTROTrainer)
+    trainer: type[LaTROTrainer] = LaTROTrainer
 
 
 OBJECTIVES: dict[str, Objective] = {
@@ -40,10 +40,10 @@ OBJECTIVES: dict[str, Objective] = {
     "logprob_answer_0.1": Objective("`logprob`, `answer_coef` 0.1", {"reward_type": "logprob", "answer_coef": 0.1}),
     "logprob_answer_0": Objective("`logprob`, `answer_coef` 0", {"reward_type": "logprob", "answer_coef": 0.0}),
     "logprob_phased_in": Objective(
-        "`logprob`, `answer_coef` 0 to 1", {"reward_type": "logprob"}, trainer=AnswerTermPhasedIn
+        "`logprob`, `answer_coef` 0 to 1", {"reward_type": "logprob"}, seeds=(0,), trainer=AnswerTermPhasedIn
     ),
     "logprob_positive": Objective(
-        "`logprob`, answer term where A > 0", {"reward_type": "logprob"}, trainer=AnswerTermWherePositive
+        "`logprob`, answer term where A > 0", {"reward_type": "logprob"}, seeds=(0,), trainer=AnswerTermWherePositive
     ),
     "jepo": Objective("`jepo`", {"reward_type": "jepo"}),
     "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}),
