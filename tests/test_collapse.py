@@ -132,9 +132,9 @@ def test_what_collapses_and_what_does_not(method: str) -> None:
         logps, probs = (np.array(run["updates"][f"latro/{name}"]) for name in ("answer_logp", "answer_prob"))
         assert logps[-5:].mean() > logps[0]  # in any case
         if method.startswith("logprob"):
-            assert last["sample_accuracy"] < 0.6 * first["sample_accuracy"]
+            assert last["sample_accuracy"] < 0.7 * first["sample_accuracy"]
             assert last["sample_rationale_tokens"] < 0.3 * first["sample_rationale_tokens"]
-            assert probs[-5:].mean() < 0.6 * probs[0]
+            assert probs[-5:].mean() < 0.7 * probs[0]
         else:
             assert last["sample_accuracy"] > 0.85
             assert last["sample_rationale_tokens"] > first["sample_rationale_tokens"]

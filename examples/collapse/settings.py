@@ -37,7 +37,9 @@ class Objective:
 
 OBJECTIVES: dict[str, Objective] = {
     "logprob": Objective("`logprob`", {"reward_type": "logprob"}),
-    "logprob_answer_0.1": Objective("`logprob`, `answer_coef` 0.1", {"reward_type": "logprob", "answer_coef": 0.1}),
+    "logprob_answer_0.1": Objective(
+        "`logprob`, `answer_coef` 0.1", {"reward_type": "logprob", "answer_coef": 0.1}, (0,)
+    ),
     "logprob_answer_0": Objective("`logprob`, `answer_coef` 0", {"reward_type": "logprob", "answer_coef": 0.0}),
     "logprob_phased_in": Objective(
         "`logprob`, `answer_coef` 0 to 1", {"reward_type": "logprob"}, seeds=(0,), trainer=AnswerTermPhasedIn
@@ -46,18 +48,16 @@ OBJECTIVES: dict[str, Objective] = {
         "`logprob`, answer term where A > 0", {"reward_type": "logprob"}, seeds=(0,), trainer=AnswerTermWherePositive
     ),
     "jepo": Objective("`jepo`", {"reward_type": "jepo"}),
-    "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}),
+    "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}, (0,)),
     "prob_all": Objective(
-        "`prob` of template and answer", {"reward_type": "prob", "reward_tokens": "template_and_answer"}
+        "`prob` of template and answer",
+        {"reward_type": "prob", "reward_tokens": "template_and_answer"},
+        seeds=(0, 1),
     ),
     "prob": Objective("`prob` of the answer", {"reward_type": "prob"}),
     "power_all": Objective(
         "`power` 0.5 of template and answer",
         {"reward_type": "power", "reward_tokens": "template_and_answer"},
         seeds=(0,),
-    ),
-    "power": Objective("`power` 0.5 of the answer", {"reward_type": "power"}),
-    "power_1_to_0": Objective(
-        "`power` 1 to 0 of the answer", {"reward_type": "power", "reward_power": 1.0, "reward_power_end": 0.0}
     ),
 }
