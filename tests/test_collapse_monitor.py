@@ -56,7 +56,7 @@ def watch(reward_type: str, shares: list[tuple[float, float]], seed: int = 0) ->
     monitor = CollapseMonitor(stop=False)
     for update, (reasons, right) in enumerate(shares, start=1):
         lengths, logps = samples(reasons, right, 1000 * seed + update)
-        monitor.observe(lengths, credit_of(reward_type, logps), logps, 16)
+        monitor.observe(lengths, credit_of(reward_type, logps), logps, 16, {})
         if monitor.diagnosis() is not None:
             return update
     return None
@@ -90,9 +90,9 @@ def test_hedging_is_seen_where_lengths_tell_nothing() -> None:
     for update in range(12):
         _, logps = samples(1.0, 0.4, seed=update)
         logps = logps + min(update / 8, 1.0) * (GUESS - logps)
-        monitor.observe(torch.randn(256), credit_of("logprob", logps), logps, 16)
+        monitor.observe(torch.randn(256), credit_of("logprob", logps), logps, 16, {})
         diagnoses.append(monitor.diagnosis())
-    assert diagnoses[0] is None and "hedge" in str(diagnoses[-1])
+    assert diagnoses[0] is None and "hedge" in str(diagnoses[-1].reason)
 
 
 def test_covariances_are_within_prompts() -> None:
@@ -118,7 +118,7 @@ def test_it_warns_once_and_ends_the_training_only_if_asked_to(stop: bool, caplog
     args = LaTROConfig("unused", use_cpu=True, bf16=False)
     with caplog.at_level(logging.WARNING):
         for step in (1, 2):
-            monitor.observe(lengths, credit_of("logprob", logps), logps, 16)
+            monitor.observe(lengths, credit_of("logprob", logps), logps, 16, {})
             monitor.on_step_end(args, TrainerState(global_step=step), control)
     (warning,) = [record.getMessage() for record in caplog.records if "Collapse" in record.getMessage()]
     assert "at step 1: longer rationales have the more probable answers" in warning and "'prob' or 'jepo'" in warning
@@ -131,7 +131,7 @@ def test_a_resumed_monitor_goes_on() -> None:
     for update in range(8):
         lengths, logps = samples(0.5, 0.8, seed=update)
         for monitor in (whole, stopped):
-            monitor.observe(lengths, credit_of("prob", logps), logps, 16)
+            monitor.observe(lengths, credit_of("prob", logps), logps, 16, {})
         resumed = CollapseMonitor(stop=False)
         resumed.load_state(stopped.state())
         stopped = resumed

@@ -329,6 +329,11 @@ class LaTROConfig(RLOOConfig):
         return self.self_reward_weight > 0 or self.answer_coef > 0
 
     @property
+    def watches_collapse(self) -> bool:
+        """Whether a [`CollapseMonitor`] warns. It looks at the reference answer."""
+        return self.monitor_collapse and self.scores_answers
+
+    @property
     def needs_reference(self) -> bool:
         """Whether there is a reference model: for the KL, or as the scorer."""
         return self.beta != 0.0 or self.scorer == "reference"
