@@ -543,7 +543,9 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     close(logged["loss"], logged["latro/policy_loss"] + logged["latro/answer_loss"], "loss")
 
 
-@pytest.mark.parametrize("config", [{}, WHOLE, {"share_prompts": False}], ids=["scores first", "in the loss", "padded"])
+@pytest.mark.parametrize(
+    "config", [{}, WHOLE, {"share_prompts": False}], ids=["scores first", "in the loss", "padded"]
+)
 def test_the_gain_by_rationales_agrees_with_the_reference(tmp_path, config):
     run = train(Case(config), str(tmp_path))
     generation = run.trainer.engine.generations[0]
