@@ -565,6 +565,8 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     close(logged["latro/answer_prob"] / own_logp.exp().mean(), 1.0, "latro/answer_prob")
     close(logged["latro/template_logp"], (answer_logp - own_logp).mean(), "latro/template_logp")
     assert logged["latro/template_logp"] < -1
+    bounds = [reference.log_mean_exp(group.answer_logp) for group in scores]
+    close(logged["latro/multi_sample_bound"], sum(bounds) / len(bounds), "latro/multi_sample_bound")
     close(logged["latro/finished_ratio"], sum(row.finished for row in rows) / len(rows), "latro/finished_ratio")
     tokens = sum(len(row.rationale) for row in rows)
     close(logged["kl"], sum(joined(scores, "kl")) / tokens, "kl (per token, as TRL logs it)")
@@ -579,6 +581,25 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     close(logged["latro/policy_loss"], 0.0, "latro/policy_loss")
     close(logged["latro/answer_loss"], -answer_logp.mean(), "latro/answer_loss")
     close(logged["loss"], logged["latro/policy_loss"] + logged["latro/answer_loss"], "loss")
+
+
+@pytest.mark.parametrize(
+    "config", [{}, WHOLE, {"share_prompts": False}], ids=["scores first", "in the loss", "padded"]
+)
+def test_the_gain_by_rationales_agrees_with_the_reference(tmp_path, config):
+    run = train(Case(config), str(tmp_path))
+    generation = run.trainer.engine.generations[0]
+    rows, scores = score_generation(run, generation)
+    old_policy, gains = run.policy_with(generation.policy), []
+    for (prompt_ids, _), group in zip(generation.groups, scores, strict=True):
+        answer, end = run.answers[tuple(prompt_ids)], run.end_of_turn_id
+        bare = reference.make_row(run.tokenizer, prompt_ids, [end], answer, [end], end, run.settings)
+        with torch.no_grad():
+            logps = reference.token_logps(old_policy, bare)[1]
+        gains += [own_logp - logps[bare.template :].sum().item() for own_logp in group.own_logp]
+    logged = run.trainer.state.log_history[0]
+    assert abs(sum(gains) / len(gains)) > 0.1
+    close(logged["latro/rationale_gain"], sum(gains) / len(gains), "latro/rationale_gain")
 
 
 @pytest.mark.parametrize(

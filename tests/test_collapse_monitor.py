@@ -5,17 +5,18 @@ import logging
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, TrainerState
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 
 import tiny
 from given import cpu_config
 from trl_latro import LaTROConfig, LaTROTrainer
-from trl_latro.collapse_monitor import CollapseMonitor, prompt_columns, standard_errors
+from trl_latro.collapse_monitor import CollapseMonitor, advise, prompt_columns, standard_errors
 from trl_latro.objective import REWARDS, assign_credit
 
 
@@ -56,7 +57,7 @@ def watch(reward_type: str, shares: list[tuple[float, float]], seed: int = 0) ->
     monitor = CollapseMonitor(stop=False)
     for update, (reasons, right) in enumerate(shares, start=1):
         lengths, logps = samples(reasons, right, 1000 * seed + update)
-        monitor.observe(lengths, credit_of(reward_type, logps), logps, 16)
+        monitor.observe(lengths, credit_of(reward_type, logps), logps, 16, {})
         if monitor.diagnosis() is not None:
             return update
     return None
@@ -90,9 +91,9 @@ def test_hedging_is_seen_where_lengths_tell_nothing() -> None:
     for update in range(12):
         _, logps = samples(1.0, 0.4, seed=update)
         logps = logps + min(update / 8, 1.0) * (GUESS - logps)
-        monitor.observe(torch.randn(256), credit_of("logprob", logps), logps, 16)
+        monitor.observe(torch.randn(256), credit_of("logprob", logps), logps, 16, {})
         diagnoses.append(monitor.diagnosis())
-    assert diagnoses[0] is None and "hedge" in str(diagnoses[-1])
+    assert diagnoses[0] is None and "hedge" in str(diagnoses[-1].reason)
 
 
 def test_covariances_are_within_prompts() -> None:
@@ -111,32 +112,155 @@ def test_standard_errors() -> None:
     assert standard_errors(values, other) == pytest.approx(1 / math.sqrt(1 / 3 + 1))
 
 
+def test_rationales_that_stop_too_early_are_seen_after_a_good_time() -> None:
+    """From rationales of which 80 % are right, and which are cut then; as many prompts later."""
+    monitor = CollapseMonitor(stop=False)
+    diagnoses = []
+    for update in range(12):
+        lengths, logps = samples(1.0, 0.5 + 0.03 * min(update, 10), seed=update)
+        if update >= 10:
+            lengths, logps = lengths - 8, torch.full_like(logps, WRONG)
+        monitor.observe(lengths, credit_of("prob", logps), logps, 16, {})
+        diagnoses.append(monitor.diagnosis())
+    assert diagnoses[9] is None and "stop before it has come to the answer" in str(diagnoses[-1])
+
+
+def test_harder_prompts_are_no_collapse() -> None:
+    """Their rationales are longer, as a rule."""
+    monitor = CollapseMonitor(stop=False)
+    for update in range(20):
+        lengths, logps = samples(1.0, 0.8 if update < 10 else 0.3, seed=update)
+        monitor.observe(lengths + (update >= 10), credit_of("prob", logps), logps, 16, {})
+        assert monitor.diagnosis() is None
+
+
+def collapsing(monitor: CollapseMonitor, metrics: dict[str, float], seed: int = 0) -> None:
+    """Show the monitor 64 prompts for which guessing wins."""
+    lengths, logps = samples(0.4, 0.22, seed, prompts=64)
+    monitor.observe(lengths, credit_of("logprob", logps), logps, 16, metrics)
+
+
 @pytest.mark.parametrize("stop", [False, True])
-def test_it_warns_once_and_ends_the_training_only_if_asked_to(stop: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_warns_once_and_ends_the_training_only_if_asked_to(
+    stop: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     monitor, control = CollapseMonitor(stop), TrainerControl()
-    lengths, logps = samples(0.4, 0.22, seed=0, prompts=64)
-    args = LaTROConfig("unused", use_cpu=True, bf16=False)
+    args = LaTROConfig(str(tmp_path), use_cpu=True, bf16=False)
     with caplog.at_level(logging.WARNING):
         for step in (1, 2):
-            monitor.observe(lengths, credit_of("logprob", logps), logps, 16)
+            collapsing(monitor, {"latro/answer_prob": 0.125, "latro/answer_loss": 3.0})
             monitor.on_step_end(args, TrainerState(global_step=step), control)
     (warning,) = [record.getMessage() for record in caplog.records if "Collapse" in record.getMessage()]
-    assert "at step 1: longer rationales have the more probable answers" in warning and "'prob' or 'jepo'" in warning
+    assert "at step 1: longer rationales have the more probable answers" in warning
+    assert "In the first 64 prompts: latro/answer_prob 0.125. Train with `reward_type` 'prob' or 'jepo'" in warning
+    assert "There is no checkpoint before it." in warning
     assert control.should_training_stop == stop == ("Training ends here" in warning)
     assert monitor.collapsed_at == 1
 
 
+def test_the_warning_says_which_metrics_moved(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = CollapseMonitor(stop=False)
+    gains = {0: {"latro/rationale_gain": 2.0}, 10: {"latro/rationale_gain": 0.5}}
+    for update in range(12):
+        lengths, logps = samples(1.0, 0.4, seed=update)
+        logps = logps + min(update / 8, 1.0) * (GUESS - logps)
+        metrics = {"latro/answer_prob": 0.25 - update / 100, "completions/mean_length": 28.0}
+        monitor.observe(lengths, credit_of("prob", logps), logps, 16, metrics | gains.get(update, {}))
+    with caplog.at_level(logging.WARNING):
+        monitor.on_step_end(LaTROConfig("unused", use_cpu=True, bf16=False), TrainerState(), TrainerControl())
+    moved = (
+        "the first 32 prompts to the last 32: latro/answer_prob 0.245 -> 0.145, latro/rationale_gain 2 -> 0.5. Train"
+    )
+    assert moved in caplog.text
+
+
+def test_it_does_not_advise_what_the_training_does() -> None:
+    assert "'prob' or 'jepo'" in advise("logprob") and "'prob' or 'jepo'" in advise(REWARDS["prob"].of_row)
+    assert "'prob'" in advise("jepo") and "'jepo'" not in advise("jepo")
+    assert "reward_type" not in advise("prob")
+
+
+class Collapses(TrainerCallback):
+    """At the beginning of a step the monitor sees what it warns of."""
+
+    def __init__(self, monitor: CollapseMonitor, step: int):
+        self.monitor, self.step = monitor, step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step + 1 == self.step:
+            collapsing(self.monitor, {})
+
+
+@pytest.mark.parametrize("when", [{"save_strategy": "steps", "save_steps": 1}, {"save_strategy": "epoch"}], ids=str)
+def test_the_last_checkpoint_before_the_collapse_is_kept_and_named(
+    tmp_path: Path, when: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would make place for that of the step that collapsed, and be loaded only if that had the worse metric."""
+    tokenizer = tiny.byte_level_tokenizer(num_merges=80)
+    best = {"eval_strategy": when["save_strategy"], "eval_steps": 1, "load_best_model_at_end": True}
+    best |= {"metric_for_best_model": "eval_num_tokens", "greater_is_better": True}  # the later, the better
+    settings = {
+        "max_completion_length": 8,
+        "max_steps": 6,
+        "save_total_limit": 1,
+        "learning_rate": 0.1,
+        **when,
+        **best,
+    }
+    args = cpu_config(str(tmp_path), stop_on_collapse=True, per_device_eval_batch_size=4, **settings)
+    data = tiny.tiny_dataset(3)  # one step is an epoch
+    trainer = LaTROTrainer(tiny.tiny_model(tokenizer), args, data, data, processing_class=tokenizer)
+    trainer.add_callback(Collapses(trainer._monitor, step=3))
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert trainer.state.global_step == trainer._monitor.collapsed_at == 3
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert f"The last checkpoint before it is {tmp_path / 'checkpoint-2'}. Training ends here." in caplog.text
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
 def test_a_resumed_monitor_goes_on() -> None:
     whole, stopped = CollapseMonitor(stop=False), CollapseMonitor(stop=False)
-    for update in range(8):
+    for update in range(12):
         lengths, logps = samples(0.5, 0.8, seed=update)
+        metrics = {"latro/rationale_gain": float(update)} if whole.wants_rationale_gain else {}
         for monitor in (whole, stopped):
-            monitor.observe(lengths, credit_of("prob", logps), logps, 16)
+            monitor.observe(lengths, credit_of("prob", logps), logps, 16, metrics)
         resumed = CollapseMonitor(stop=False)
         resumed.load_state(stopped.state())
         stopped = resumed
-    for one, other in zip(whole.state()["last"], stopped.state()["last"], strict=True):
-        torch.testing.assert_close(one, other)
+        assert stopped.wants_rationale_gain == whole.wants_rationale_gain
+    assert metrics == {} and whole.state()["metrics"] == {"latro/rationale_gain": 10.0}
+    torch.testing.assert_close(whole.state(), stopped.state())
+
+
+def length_of(completions: list[str], **kwargs: Any) -> list[float]:
+    return [float(len(completion)) for completion in completions]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"monitor_collapse": False}, {"self_reward_weight": 0.0, "answer_coef": 0.0}]
+)
+def test_the_answer_is_scored_without_a_rationale_every_ten_updates(tmp_path: Path, settings: dict[str, Any]) -> None:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=80)
+    functions = [length_of] if settings.get("answer_coef") == 0.0 else None
+    args = cpu_config(str(tmp_path), max_completion_length=4, max_steps=12, **settings)
+    trainer = LaTROTrainer(
+        tiny.tiny_model(tokenizer), args, tiny.tiny_dataset(), processing_class=tokenizer, reward_funcs=functions
+    )
+    scoring = []
+
+    def count(model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        scoring.append("shift_labels" in kwargs)  # not those of sampling
+
+    trainer.model.register_forward_hook(count, with_kwargs=True)
+    trainer.train()
+    logs = trainer.state.log_history[:12]
+    measured = [log["step"] for log in logs if "latro/rationale_gain" in log]
+    assert measured == ([1, 11] if not settings else [])
+    assert all(0.25 <= log["latro/distinct_ratio"] <= 1 for log in logs)
+    assert sum(scoring) == 12 + len(measured), "beside those that are trained with"
 
 
 def test_it_is_on_unless_it_is_switched_off(tmp_path: Path) -> None:

@@ -360,6 +360,7 @@ METRICS = [
     "completions/max_length",
     "latro/answer_logp",
     "latro/answer_prob",
+    "latro/multi_sample_bound",
     "latro/policy_loss",
     "latro/answer_loss",
     "latro/finished_ratio",

@@ -2,26 +2,45 @@
 """
 Sees while it starts that training teaches the model to stop reasoning.
 
-It has two faces. Where a wrong rationale costs more than a guess, short rationales have the better log-prob and the worse
+It has three faces. Where a wrong rationale costs more than a guess, short rationales have the better log-prob and the worse
 probability, and the policy shortens them. Where the answer is raised after wrong rationales too, it stops following from
-them (hedging). In both, what training raises goes up while the answer's probability goes down.
+them (hedging). In both, what training raises goes up while the answer's probability goes down. And where the template is
+raised wherever a sample stopped, rationales stop before they are done: log-prob and probability fall with their length.
 """
 
 import logging
-from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .durability.checkpoints import is_whole, list_checkpoints
+from .latro_config import RowReward
+from .rationale_gain import EVERY
+
 
 logger = logging.getLogger(__name__)
 
-# Of both tests, the same for all models and tasks: standard errors, and prompts that a mean rests on at least
+# Of all tests, the same for all models and tasks: standard errors, and prompts that a mean rests on at least
 _SURE, _PROMPTS = 3.0, 32
 # The first test needs no change, so it can come after the first prompts
 _FIRST_PROMPTS = 16
+# Of a fall from the best prompts so far, which are the best by chance too
+_SURE_OF_FALL = 4.0
+
+# What the warning tells of, as it is logged
+WATCHED = (
+    "latro/answer_logp",
+    "latro/multi_sample_bound",
+    "latro/answer_prob",
+    "latro/rationale_gain",
+    "completions/mean_length",
+    "latro/length_reward_corr",
+    "latro/distinct_ratio",
+)
 
 
 class PromptColumns(NamedTuple):
@@ -29,8 +48,25 @@ class PromptColumns(NamedTuple):
 
     answer_logps: Tensor  # mean log-prob of the answer
     answer_probs: Tensor  # mean probability of the answer
+    lengths: Tensor  # mean tokens of the rationales
     length_credit: Tensor  # covariance of rationale length and advantage, in standard deviations of both
     length_prob: Tensor  # covariance of rationale length and answer probability, likewise
+
+
+class Seen(NamedTuple):
+    """The samples of a rollout, and what was logged of them and last before."""
+
+    columns: PromptColumns
+    metrics: dict[str, float]
+
+
+class Diagnosis(NamedTuple):
+    """What goes wrong, and the rollouts in which it is seen, beside others: the first ones, or the best."""
+
+    reason: str
+    now: list[Seen]
+    other: list[Seen]
+    which: str
 
 
 def prompt_columns(lengths: Tensor, advantages: Tensor, answer_logps: Tensor, num_generations: int) -> PromptColumns:
@@ -49,7 +85,8 @@ def prompt_columns(lengths: Tensor, advantages: Tensor, answer_logps: Tensor, nu
     """
     logps = answer_logps.double().view(-1, num_generations)  # (G, K)
     probs, lengths, advantages = logps.exp(), lengths.double().view_as(logps), advantages.double().view_as(logps)
-    return PromptColumns(logps.mean(1), probs.mean(1), _covariance(lengths, advantages), _covariance(lengths, probs))
+    means = (logps.mean(1), probs.mean(1), lengths.mean(1))
+    return PromptColumns(*means, _covariance(lengths, advantages), _covariance(lengths, probs))
 
 
 def _covariance(x: Tensor, y: Tensor) -> Tensor:
@@ -69,11 +106,12 @@ def standard_errors(values: Tensor, other: Tensor | None = None) -> float:
 
 class CollapseMonitor(TrainerCallback):
     """
-    Warns once when training begins to teach the model to stop reasoning, and says why and what to change.
+    Warns once when training begins to teach the model to stop reasoning, and says why, which metrics moved and what to
+    change.
 
     Args:
         stop (`bool`):
-            Whether to end the training then.
+            Whether to end the training then. No checkpoint is written any more, so that none before it is deleted.
 
     Attributes:
         collapsed_at (`int`, *optional*): The step at which it was seen.
@@ -82,54 +120,91 @@ class CollapseMonitor(TrainerCallback):
     def __init__(self, stop: bool):
         self.stop = stop
         self.collapsed_at: int | None = None
-        self._first: list[PromptColumns] = []  # of the first prompts, as many as a mean needs
-        self._last: deque[PromptColumns] = deque()  # of the last ones, not among the first
+        self._has_stopped = False
+        self._rollouts = 0
+        self._metrics: dict[str, float] = {}  # the last of each name
+        self._first: list[Seen] = []  # the first prompts, as many as a mean needs
+        self._best: list[Seen] = []  # as many, with the most probable answers
+        self._last: list[Seen] = []  # the last ones, not among the first
 
-    def observe(self, lengths: Tensor, advantages: Tensor, answer_logps: Tensor, num_generations: int) -> None:
+    @property
+    def wants_rationale_gain(self) -> bool:
+        """Whether the next rollout is one of those in which the answer is also scored without a rationale."""
+        return self._rollouts % EVERY == 0
+
+    def observe(
+        self,
+        lengths: Tensor,
+        advantages: Tensor,
+        answer_logps: Tensor,
+        num_generations: int,
+        metrics: dict[str, float],
+    ) -> None:
         """
-        Take in the samples of a rollout, see [`prompt_columns`]; those of all processes, so that all come to the same
-        verdict.
+        Take in the samples of a rollout, see [`prompt_columns`], and what is logged of them; those of all processes, so
+        that all come to the same verdict.
         """
-        columns = prompt_columns(lengths, advantages, answer_logps, num_generations)
+        self._rollouts += 1
+        self._metrics |= {name: metrics[name] for name in WATCHED if name in metrics}
+        seen = Seen(prompt_columns(lengths, advantages, answer_logps, num_generations), dict(self._metrics))
         if _count(self._first) < _PROMPTS:
-            self._first.append(columns)
+            self._first.append(seen)
+            self._best = [*self._first]
             return
-        self._last.append(columns)
-        while _count(self._last) - len(self._last[0].answer_logps) >= _PROMPTS:
-            self._last.popleft()
+        self._last.append(seen)
+        while _count(self._last[1:]) >= _PROMPTS:
+            self._last.pop(0)
+        if _count(self._last) >= _PROMPTS and _mean_prob(self._last) > _mean_prob(self._best):
+            self._best = [*self._last]
 
-    def diagnosis(self) -> str | None:
+    def diagnosis(self) -> Diagnosis | None:
         """What goes wrong, `None` if nothing does or too few prompts were seen."""
         if _count(self._first) < _FIRST_PROMPTS:
             return None
-        first = _together(self._first)
-        now = _together([*self._last]) if _count(self._last) >= _PROMPTS else first
-        if standard_errors(now.length_credit) < -_SURE and standard_errors(now.length_prob) > _SURE:
-            return (
+        now = self._last if _count(self._last) >= _PROMPTS else self._first
+        first_columns, best_columns, columns = map(_together, (self._first, self._best, now))
+        if standard_errors(columns.length_credit) < -_SURE and standard_errors(columns.length_prob) > _SURE:
+            reason = (
                 "longer rationales have the more probable answers, but training favours the shorter ones: a wrong rationale "
                 "costs more log-prob than a guess, so the model learns to stop reasoning"
             )
+            return Diagnosis(reason, now, self._first, "first")
         if (
-            standard_errors(now.answer_logps, first.answer_logps) > _SURE
-            and standard_errors(now.answer_probs, first.answer_probs) < -_SURE
+            standard_errors(columns.answer_logps, first_columns.answer_logps) > _SURE
+            and standard_errors(columns.answer_probs, first_columns.answer_probs) < -_SURE
         ):
-            return (
-                f"the answer's mean log-prob has risen from {first.answer_logps.mean():.2f} to "
-                f"{now.answer_logps.mean():.2f} while its mean probability has fallen from {first.answer_probs.mean():.3f} "
-                f"to {now.answer_probs.mean():.3f}: the model learns to hedge, or to guess, and reasons less"
+            reason = (
+                "the answer's mean log-prob has risen while its mean probability has fallen: the model learns to hedge, or to "
+                "guess, and reasons less"
             )
+            return Diagnosis(reason, now, self._first, "first")
+        if (
+            standard_errors(columns.answer_probs, best_columns.answer_probs) < -_SURE_OF_FALL
+            and standard_errors(columns.answer_logps, best_columns.answer_logps) < -_SURE_OF_FALL
+            and standard_errors(columns.lengths, best_columns.lengths) < -_SURE
+        ):
+            reason = (
+                "log-prob and probability of the answer have fallen, and the length of the rationales with them: the model "
+                "learns to stop before it has come to the answer"
+            )
+            return Diagnosis(reason, now, self._best, "best")
         return None
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs to come to the same verdicts."""
-        first, last = ([tuple(one) for one in rollouts] for rollouts in (self._first, self._last))
-        return {"first": first, "last": last, "collapsed_at": self.collapsed_at}
+        windows = {"first": self._first, "best": self._best, "last": self._last}
+        plain = {name: [(tuple(one.columns), one.metrics) for one in seen] for name, seen in windows.items()}
+        return plain | {"rollouts": self._rollouts, "metrics": self._metrics, "collapsed_at": self.collapsed_at}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what [`state`] has saved."""
-        self._first = [PromptColumns(*one) for one in state["first"]]
-        self._last = deque(PromptColumns(*one) for one in state["last"])
-        self.collapsed_at = state["collapsed_at"]
+        self._first, self._best, self._last = (
+            [Seen(PromptColumns(*columns), metrics) for columns, metrics in state[name]]
+            for name in ("first", "best", "last")
+        )
+        self._rollouts, self._metrics, self.collapsed_at = (
+            state[name] for name in ("rollouts", "metrics", "collapsed_at")
+        )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -142,19 +217,64 @@ class CollapseMonitor(TrainerCallback):
         self.collapsed_at = state.global_step
         if state.is_world_process_zero:
             logger.warning(
-                "Collapse at step %d: %s. Go back to a checkpoint before it and train with `reward_type` 'prob' or 'jepo', "
-                "or from a model that is right more often; `trl-latro probe` compares the rewards.%s",
+                "Collapse at step %d: %s. %s %s; `trl-latro probe` compares the rewards. %s%s",
                 state.global_step,
-                diagnosis,
+                diagnosis.reason,
+                say_what_moved(diagnosis),
+                advise(args.reward_type),
+                say_last_checkpoint(args.output_dir, state.global_step),
                 " Training ends here." if self.stop else "",
             )
         if self.stop:
-            control.should_training_stop = True
+            self._has_stopped = control.should_training_stop = True
+            # A checkpoint of this step would be the collapsed model's, and with `save_total_limit` take the place of another
+            control.should_evaluate = control.should_save = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._has_stopped:
+            control.should_evaluate = control.should_save = False
 
 
-def _count(rollouts: Any) -> int:
-    return sum(len(one.answer_logps) for one in rollouts)
+def say_what_moved(diagnosis: Diagnosis) -> str:
+    """The watched metrics, means over the rollouts."""
+    now, other = _means(diagnosis.now), _means(diagnosis.other)
+    count = _count(diagnosis.other)
+    if diagnosis.now is diagnosis.other:
+        return f"In the first {count} prompts: {', '.join(f'{name} {value:.3g}' for name, value in now.items())}."
+    # What was not measured since is what it was
+    moved = [f"{name} {other[name]:.3g} -> {now[name]:.3g}" for name in other if now[name] != other[name]]
+    return f"From the {diagnosis.which} {count} prompts to the last {_count(diagnosis.now)}: {', '.join(moved)}."
 
 
-def _together(rollouts: list[PromptColumns]) -> PromptColumns:
-    return PromptColumns(*(torch.cat(tensors) for tensors in zip(*rollouts, strict=True)))
+def _means(rollouts: list[Seen]) -> dict[str, float]:
+    values = {name: [one.metrics[name] for one in rollouts if name in one.metrics] for name in WATCHED}
+    return {name: sum(of_name) / len(of_name) for name, of_name in values.items() if of_name}
+
+
+def advise(reward_type: RowReward | str | None) -> str:
+    """What to change, by the reward that the training had."""
+    rewards = {"prob": "a lower `learning_rate`", "jepo": "`reward_type` 'prob'"}
+    other = rewards.get(str(reward_type), "`reward_type` 'prob' or 'jepo'")
+    return f"Train with {other}, or from a model that is right more often"
+
+
+def say_last_checkpoint(output_dir: str | Path, step: int) -> str:
+    """The last whole checkpoint before a step."""
+    earlier = (path for path in list_checkpoints(output_dir) if int(path.name.removeprefix("checkpoint-")) < step)
+    last = next(filter(is_whole, earlier), None)
+    return "There is no checkpoint before it." if last is None else f"The last checkpoint before it is {last}."
+
+
+def _count(rollouts: Iterable[Seen]) -> int:
+    return sum(len(one.columns.answer_logps) for one in rollouts)
+
+
+def _mean_prob(rollouts: list[Seen]) -> float:
+    return float(_together(rollouts).answer_probs.mean())
+
+
+def _together(rollouts: list[Seen]) -> PromptColumns:
+    columns = [one.columns for one in rollouts]
+    return PromptColumns(*(torch.cat(tensors) for tensors in zip(*columns, strict=True)))

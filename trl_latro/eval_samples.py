@@ -19,11 +19,12 @@ def metric_names(
     What an evaluation logs, without prefix, with the reward functions of these names. Beside it are aux_loss, for a model of
     experts, and length_reward_corr.
     """
+    of_answers = ("answer_logp", "answer_prob", "template_logp", "multi_sample_bound")
     lengths = [f"{kind}{part}_length" for part in ("", "_terminated") for kind in ("mean", "min", "max")]
     return [
         *("loss", "accuracy", f"maj@{num_generations}", "no_answer", "reward", "reward_std", "frac_reward_zero_std"),
         *(f"rewards/{name}/{kind}" for name in functions for kind in ("mean", "std")),
-        *(("latro/answer_logp", "latro/answer_prob", "latro/template_logp") if scores_answers else ()),
+        *(f"latro/{name}" for name in of_answers if scores_answers),
         *("latro/finished_ratio", "latro/policy_loss", "latro/answer_loss"),
         *(["kl"] if beta != 0.0 else []),
         *("entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "clip_ratio/region_mean"),

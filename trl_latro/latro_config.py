@@ -84,9 +84,10 @@ class LaTROConfig(RLOOConfig):
         vllm_importance_sampling_clip_max (`float`, *optional*, defaults to `3.0`):
             Largest importance ratio; larger ones are truncated to it.
         monitor_collapse (`bool`, *optional*, defaults to `True`):
-            Whether to warn when training begins to teach the model to stop reasoning, see [`CollapseMonitor`].
+            Whether to warn when training begins to teach the model to stop reasoning, see [`CollapseMonitor`]. In every tenth
+            rollout the answer of a few prompts is then scored without a rationale too.
         stop_on_collapse (`bool`, *optional*, defaults to `False`):
-            Whether to end the training then. The checkpoints before it are kept.
+            Whether to end the training then, without another checkpoint. Those before it are kept.
         skip_nonfinite_steps (`bool`, *optional*, defaults to `False`):
             What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
             prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this step.
@@ -377,6 +378,11 @@ class LaTROConfig(RLOOConfig):
     def scores_answers(self) -> bool:
         """Whether anything needs the log-prob of the reference answer. If not, the row is the completion."""
         return self.self_reward_weight > 0 or self.answer_coef > 0
+
+    @property
+    def watches_collapse(self) -> bool:
+        """Whether a [`CollapseMonitor`] warns. It looks at the reference answer."""
+        return self.monitor_collapse and self.scores_answers
 
     @property
     def needs_reference(self) -> bool:

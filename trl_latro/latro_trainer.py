@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,11 +32,12 @@ from .grading import Grader, grade_answer
 from .latro_config import LaTROConfig
 from .loading import load_processing_class
 from .micro_batches import form_micro_batches, scores_in_loss
-from .model_card import PAPER, name_local_models, plain_name
+from .model_card import PAPER
 from .outside_rewards import RewardFunc
 from .packing import encode_answers, pack_rows, split_rows, trim_padding
 from .prompting import find_prompting
 from .prompts import find_max_positions, fit_answer_budget, tokenize_prompts
+from .rationale_gain import logps_without_rationale
 from .reference_model import copy_initial_model, prepare_reference, settings_of_reference
 from .rollout.continuous_batching_engine import ContinuousBatchingEngine
 from .rollout.engine import Completion, RolloutEngine
@@ -185,7 +185,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._guard = StepGuard(skip=args.skip_nonfinite_steps)  # knows the prompts of the step under way
         self._monitor = CollapseMonitor(stop=args.stop_on_collapse)  # has seen the samples up to here
         self.add_callback(self._guard)
-        if args.monitor_collapse and args.scores_answers:
+        if args.watches_collapse:
             self.add_callback(self._monitor)
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
@@ -328,6 +328,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
         to_score = samples.known_before_scoring(prompt_ids, completions, device)  # (B,) each
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            if mode == "train" and self.args.watches_collapse and self._monitor.wants_rationale_gain:
+                how = (self.truncator, self._pack, partial(self._score, self.model))
+                size = self.args.per_device_train_batch_size
+                without = logps_without_rationale(prompts, answers, prompt_ids, size, *how)  # (B,)
+                self._rollouts[mode].logps_without_rationale = gather(without)
             if self.args.needs_reference:
                 to_score["reference_logps"] = self._reference_logps(batch)  # (B, L)
             if self._scores_in_loss:
@@ -551,14 +556,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self._buffered_inputs = state["buffered_inputs"]
         self._rollouts["train"] = Rollout([{"prompt": prompt} for prompt in state["prompts"]])
 
-    def create_model_card(
-        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
-    ) -> None:
-        """As the parent's. Names are shown as they are, and a model that is not on the Hub is not called "None"."""
-        super().create_model_card(plain_name(model_name), dataset_name, tags)
-        if self.is_world_process_zero():
-            name_local_models(Path(self.args.output_dir) / "README.md", self.args.output_dir)
-
     # ---- log ----
 
     def _log_samples(self, mode: str, rollout: Rollout) -> None:
@@ -576,11 +573,13 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             metrics |= samples.length_metrics(columns)
             if self.args.reward_type == "power":
                 metrics["latro/reward_power"] = self.args.power_at(self.state.global_step, self.state.max_steps)
+            metrics |= samples.rationale_metrics(rollout, columns.own_logps, self._group_size)
             if rollout.has_logps:
                 metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
             for name, value in metrics.items():
                 self._metrics[mode][name].append(value)
-            self._monitor.observe(columns.rationale_lengths, credit.advantages, columns.own_logps, self._group_size)
+            watched = (columns.rationale_lengths, credit.advantages, columns.own_logps)
+            self._monitor.observe(*watched, self._group_size, metrics)
 
         # The parent prints the table and sends it to the trackers
         samples.extend_logs(self._logs, rollout, scored, self.reward_func_names, self.args.scores_answers)

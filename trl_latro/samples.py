@@ -11,7 +11,7 @@ from trl import is_conversational
 
 from .answer_template import AnswerTemplate
 from .grading import NO_ANSWER, Grade, Grader, grade_completion, majority_accuracy
-from .objective import Credit, group_correlation, logprob
+from .objective import Credit, group_correlation, log_mean_prob, logprob
 from .rollout.engine import Completion
 from .truncation import ContinuationDecoder
 
@@ -95,6 +95,8 @@ class Rollout:
             Whether the engine has given the log-probs of the tokens that it sampled.
         outside (`torch.Tensor` of shape `(N, F)`, *optional*):
             Rewards of the `reward_funcs`, where there are any.
+        logps_without_rationale (`torch.Tensor` of shape `(N,)`, *optional*):
+            Log-probs of the answers' own tokens right after the prompt, where that was measured; NaN for other samples.
         parts (`list[ScoredSamples]`, *optional*):
             Parts that are scored.
     """
@@ -103,6 +105,7 @@ class Rollout:
     grades: list[Grade] = field(default_factory=list)
     has_logps: bool = False
     outside: Tensor | None = None
+    logps_without_rationale: Tensor | None = None
     parts: list[ScoredSamples] = field(default_factory=list)
 
     def scored(self) -> ScoredSamples | None:
@@ -303,6 +306,7 @@ def reward_metrics(
         metrics["latro/answer_logp"] = answer_logps.mean()
         metrics["latro/answer_prob"] = columns.own_logps.exp().mean()
         metrics["latro/template_logp"] = (answer_logps - columns.own_logps).mean()
+        metrics["latro/multi_sample_bound"] = log_mean_prob(answer_logps.view(-1, num_generations)).mean()
     if beta != 0.0:
         metrics["kl"] = kl.sum() / lengths.sum().clamp(min=1.0)  # per token, as in RLOO
     # Within a prompt the advantage is the reward r_k, shifted and scaled
@@ -310,6 +314,26 @@ def reward_metrics(
     if not correlation.isnan():  # every prompt's rationales may be of one length
         metrics["latro/length_reward_corr"] = correlation
     return {name: value.item() for name, value in metrics.items()}
+
+
+def rationale_metrics(rollout: Rollout, own_logps: Tensor, num_generations: int) -> dict[str, float]:
+    """
+    Metrics of the rationales: how many are different, and what the answer's own log-prob `(N,)` gains by them.
+
+    Args:
+        rollout ([`Rollout`]):
+            Samples, the `num_generations` of a prompt adjacent.
+        own_logps (`torch.Tensor` of shape `(N,)`):
+            Log-probs of the answers' own tokens after their rationales.
+        num_generations (`int`):
+            Rationales per prompt, K.
+    """
+    texts = [row["rationale"] for row in rollout.table]
+    distinct = sum(len(set(texts[row : row + num_generations])) for row in range(0, len(texts), num_generations))
+    metrics = {"latro/distinct_ratio": distinct / len(texts)}
+    if rollout.logps_without_rationale is not None:
+        metrics["latro/rationale_gain"] = (own_logps - rollout.logps_without_rationale).nanmean().item()
+    return metrics
 
 
 def sampling_metrics(columns: SampleColumns, ratios: Tensor) -> dict[str, float]:

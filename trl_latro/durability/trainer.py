@@ -16,7 +16,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from trl.trainer.utils import RepeatSampler
 
-from ..model_card import add_prompting
+from ..model_card import add_prompting, name_local_models, plain_name
 from ..prompting import find_differences, read_prompting, write_prompting
 from .checkpoints import find_missing_states, remove_checkpoint, resolve_checkpoint, say_failed_write
 from .hub import SayFailedPushes, saying_how_to_push_again
@@ -113,11 +113,20 @@ class DurableTrainer(Trainer):
                 kwargs["private"] = private
             return super().push_to_hub(commit_message, blocking, token, revision, **kwargs)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """As the parent's, with how the model was prompted."""
-        super().create_model_card(*args, **kwargs)
-        if self.prompting and self.is_world_process_zero():
-            add_prompting(Path(str(self.args.output_dir)) / "README.md", self.prompting)
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """
+        As the parent's, with how the model was prompted. Names are shown as they are, and a model that is not on the Hub is
+        not called "None".
+        """
+        super().create_model_card(plain_name(model_name), dataset_name, tags)
+        if not self.is_world_process_zero():
+            return
+        card = Path(str(self.args.output_dir)) / "README.md"
+        if self.prompting:
+            add_prompting(card, self.prompting)
+        name_local_models(card, str(self.args.output_dir))
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler | None:
         sampler = super()._get_train_sampler(dataset)
