@@ -25,14 +25,14 @@ class Column(NamedTuple):
         title (`str`): What it is called there.
         width (`int`): Characters.
         decimals (`int`): Decimals, where they fit.
-        training (`str`, *optional*): The metric that it is in the logs of the training.
+        training (`str`): The metric that it is in the logs of the training.
         evaluation (`str`): The metric that it is in those of an evaluation.
     """
 
     title: str
     width: int
     decimals: int
-    training: str | None
+    training: str
     evaluation: str
 
 
@@ -43,7 +43,7 @@ COLUMNS = (
     Column("tokens", 6, 1, "completions/mean_length", "eval_completions/mean_length"),
     Column("finished", 8, 3, "latro/finished_ratio", "eval_latro/finished_ratio"),
     Column("seconds", 7, 1, "step_time", "eval_runtime"),
-    Column("accuracy", 8, 3, None, "eval_accuracy"),
+    Column("accuracy", 8, 3, "rewards/accuracy/mean", "eval_accuracy"),  # in training where it is a reward
 )
 LEFT_WIDTH = 7  # of a time, as in 1:02:03
 LEFT_OUT_FIRST = ("finished", "kl", "seconds", "tokens", "answer_prob")  # on a narrow terminal
@@ -104,7 +104,7 @@ def write_number(value: float | None, column: Column) -> str:
     """A value with as many decimals as there is room for. TRL's logs have `None` for NaN."""
     if value is None or math.isnan(value):
         return "nan"
-    texts = (f"{value:.{decimals}f}" for decimals in range(column.decimals, -1, -1))
+    texts = (f"{value:z.{decimals}f}" for decimals in range(column.decimals, -1, -1))
     return next((text for text in texts if len(text) <= column.width), f"{value:.0e}")
 
 

@@ -31,29 +31,31 @@ CURVES = {
 History = Sequence[dict[str, Any]]  # what a trainer has logged, as its state keeps it
 
 
-def find_points(history: History, metric: str | None) -> list[tuple[int, float]]:
-    """Steps and values of a metric, where it is a number."""
-    return [
-        (entry["step"], entry[metric])
+def find_points(history: History, metric: str) -> list[tuple[int, float]]:
+    """Steps and values of a metric, where it is a number. The evaluation after the training is that of its last step."""
+    points = {
+        entry["step"]: entry[metric]
         for entry in history
         if metric in entry and entry[metric] is not None and math.isfinite(entry[metric])
-    ]
+    }
+    return list(points.items())
 
 
 def first_and_last(history: History) -> str:
-    """A table of the first log of the training beside the last; of the accuracy, the first evaluation beside the last."""
-    steps = [entry["step"] for entry in history if "reward" in entry]
-    rows = [("", f"step {steps[0]}", f"step {steps[-1]}")] if steps else []
+    """A table of the first log of the training beside the last, and of the accuracy in the first evaluation and the last."""
+    training = [entry for entry in history if "reward" in entry]
+    rows = [("", *(f"step {entry['step']}" for entry in (training[0], training[-1])))] if training else []
     for column in COLUMNS:
-        points = find_points(history, column.training or column.evaluation)
-        if points:
-            (first_step, first), (last_step, last) = points[0], points[-1]
-            title, cells = column.title, [write_number(first, column), write_number(last, column)]
-            if column.training is None and len(points) == 1:
-                title, cells[0] = f"{title} (evaluation of step {last_step})", ""
-            elif column.training is None:
-                title = f"{title} (evaluations of steps {first_step} and {last_step})"
-            rows.append((title, *cells))
+        cells = [write_number(entry[column.training], column) for entry in training if column.training in entry]
+        if cells:
+            rows.append((column.title, cells[0], cells[-1]))
+    evaluations = find_points(history, "eval_accuracy")
+    if len(evaluations) == 1:
+        ((step, value),) = evaluations
+        rows.append((f"accuracy (evaluation of step {step})", "", f"{value:.3f}"))
+    elif evaluations:
+        (first, before), (last, after) = evaluations[0], evaluations[-1]
+        rows.append((f"accuracy (evaluations of steps {first} and {last})", f"{before:.3f}", f"{after:.3f}"))
     return text_table(rows)
 
 
@@ -67,9 +69,11 @@ def draw_curves(history: History) -> "Figure":
         if column.title in CURVES and (training or evaluation):
             panels.append((CURVES[column.title], training, evaluation))
     figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
-    for axes, (title, training, evaluation) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (title, training, evaluation) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
         if training:
-            axes.plot(*zip(*training, strict=True), color="C0", label="training")
+            axes.plot(*zip(*training, strict=True), ".-", color="C0", label="training")
         if evaluation:
             axes.plot(*zip(*evaluation, strict=True), "o:", color="C1", label="evaluation")
         axes.set(title=title, xlabel="step")

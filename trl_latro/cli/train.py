@@ -46,7 +46,9 @@ class ScriptConfig(AnyMachine, LaTROConfig):
 
     logging_steps: float = field(
         default=1,
-        metadata={"help": "Log after so many steps, or, below 1, after this share of all steps. Defaults to every step."},
+        metadata={
+            "help": "Log after so many steps, or, below 1, after this share of all steps. Defaults to every step."
+        },
     )
 
 
