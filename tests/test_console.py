@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,10 @@ def test_verbose_brings_the_dictionary_back_and_steps_without_a_log_of_their_own
 
 def test_on_a_narrow_terminal_bars_are_gone_and_lines_fit(tmp_path: Path) -> None:
     ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 60))
     command = [sys.executable, "-m", "trl_latro", "train", *arguments(tmp_path, "--max_steps", "2")]
-    process = subprocess.Popen(
-        command, stdout=its, stderr=its, stdin=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "60"}
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    process = subprocess.Popen(command, stdout=its, stderr=its, stdin=subprocess.DEVNULL, env=environment)
     os.close(its)
     written = b""
     while True:
