@@ -72,6 +72,7 @@ def test_numbers_stand_under_their_titles() -> None:
     title = header(columns, 8)
     training = {"reward": -1.4826, "latro/answer_prob": 0.4391, "kl": -0.00001, "completions/mean_length": 10.67}
     evaluation = {"eval_reward": None, "eval_latro/answer_prob": 0.5, "eval_runtime": 12.34, "eval_accuracy": 0.875}
+    evaluation |= {"eval_completions/mean_length": 3.0}
     for line, left in (
         (row(columns, "     117", training | {"step_time": 2.04, "latro/finished_ratio": 1.0}, "1:02:03"), True),
         (row(columns, "eval 117", evaluation, ""), False),
@@ -80,7 +81,7 @@ def test_numbers_stand_under_their_titles() -> None:
         ends = {match.end() for match in re.finditer(r"\S+", title)}
         assert {match.end() for match in re.finditer(r"\d+$|[\d.:-]+(?= |$)|nan", line)} <= ends
     assert row(columns, "     117", training, "00:05").split() == ["117", "-1.483", "0.439", "0.0000", "10.7", "00:05"]
-    assert row(columns, "eval 117", evaluation, "").split() == ["eval", "117", "nan", "0.500", "12.3", "0.875"]
+    assert row(columns, "eval 117", evaluation, "").split() == ["eval", "117", "nan", "0.500", "3.0", "12.3", "0.875"]
 
 
 @pytest.mark.parametrize(
