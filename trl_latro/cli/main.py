@@ -7,6 +7,7 @@ import os
 import sys
 
 from ..durability.checkpoints import OutputDirError
+from .noise import reduce_noise
 
 
 COMMANDS = ("train", "evaluate", "compare", "plan", "probe")  # modules beside this one
@@ -35,6 +36,7 @@ def main() -> None:
         return
     if argv[0] not in COMMANDS:
         sys.exit(f"trl-latro: there is no command {argv[0]!r}, only {list(COMMANDS)}.\n\n{USAGE}")
+    reduce_noise()
     # Imported when it is called: that takes seconds
     command = importlib.import_module(f"trl_latro.cli.{argv[0]}")
     try:

@@ -1,6 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
-"""Rewards from outside on the command line."""
+"""The arguments of a training with LaTRO: rewards from outside, and how much the console shows."""
 
 import inspect
 from collections.abc import Callable
@@ -24,6 +24,8 @@ class RewardArguments(TrainArguments):
         reward_funcs (`list[str]`, *optional*):
             Rewards that are added to the self-reward: `"accuracy"`, by the task's grader on the completion's own answer, or
             functions as TRL takes them, as `"module.function"`.
+        verbose (`bool`, *optional*, defaults to `False`):
+            Whether the console shows all metrics of a log, as transformers does, in place of a line.
     """
 
     reward_funcs: list[str] | None = field(
@@ -32,6 +34,9 @@ class RewardArguments(TrainArguments):
             "help": "Rewards that are added to the self-reward: accuracy (by the task's grader, on the completion's own "
             "answer), or functions (prompts, completions, **kwargs) -> rewards as module.function."
         },
+    )
+    verbose: bool = field(
+        default=False, metadata={"help": "Whether the console shows all metrics of a log in place of a line."}
     )
 
     def find_reward_functions(self) -> list[Callable[..., Any] | None]:

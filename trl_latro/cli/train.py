@@ -4,16 +4,17 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
 from ..durability.checkpoints import guess_checkpoint, say_failed_write
 from ..durability.lock import locked
+from ..durability.metrics_file import METRICS_FILE, MetricsFile
 from ..durability.preemption import SaveOnSigterm
 from ..latro_config import LaTROConfig
 from ..latro_trainer import LaTROTrainer
@@ -31,14 +32,24 @@ from .common import (
     last_push,
     load_training_tokenizer,
 )
+from .console import Bars, Console
+from .noise import is_watched, reduce_noise
 from .parser import CommandParser
 from .reward_arguments import RewardArguments
+from .summary import evaluation_command, first_and_last, save_curves
 from .task_arguments import try_grader
 
 
 @dataclass
 class ScriptConfig(AnyMachine, LaTROConfig):
-    """[`LaTROConfig`] for scripts, see [`AnyMachine`]."""
+    """[`LaTROConfig`] for scripts, see [`AnyMachine`], which log each step: it takes seconds to minutes."""
+
+    logging_steps: float = field(
+        default=1,
+        metadata={
+            "help": "Log after so many steps, or, below 1, after this share of all steps. Defaults to every step."
+        },
+    )
 
 
 @dataclass
@@ -128,6 +139,8 @@ def _train(
     if eval_dataset is not None:
         try_grader(task.grader, eval_dataset[0])
     check_model_loads(training_args, model_args)
+    command = evaluation_command(task_args, training_args)
+    training_args.disable_tqdm = training_args.disable_tqdm or not is_watched()
     preemption = SaveOnSigterm()
     trainer = LaTROTrainer(
         model=model_args.model_name_or_path,
@@ -137,11 +150,13 @@ def _train(
         processing_class=tokenizer,
         grader=task.grader,
         reward_funcs=task_args.make_reward_functions(tokenizer, training_args),
-        callbacks=[preemption, *callbacks],
+        callbacks=[preemption, MetricsFile(), *callbacks],
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
     trainer.prompting |= task_args.prompting()
+    if not task_args.verbose:
+        show_lines(trainer)
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
     trainer.accelerator.print(
         "Whether the reward suits the model: `trl-latro probe` compares rewards on samples of it."
@@ -161,15 +176,38 @@ def _train(
     with say_failed_write(Path(output_dir)):
         trainer.save_model(output_dir, _internal_call=True)  # without a push: it comes last, with card and evaluation
         trainer.create_model_card(model_name=Path(output_dir).name, dataset_name=dataset_name)
-    trainer.accelerator.print(f"Model saved to {output_dir}.")
     if eval_dataset is not None:
         trainer.save_metrics("eval", trainer.evaluate())
+    summarize(trainer, command)
     try:
         if training_args.push_to_hub:
             with last_push(trainer):
                 trainer.push_to_hub(dataset_name=dataset_name)
     finally:
         trainer.accelerator.end_training()
+
+
+def show_lines(trainer: LaTROTrainer) -> None:
+    """A line for each log in place of all its metrics."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(Console())
+    # TRL's table of completions would begin in the middle of a bar
+    if not trainer.args.disable_tqdm and not trainer.args.log_completions:
+        trainer.add_callback(Bars())
+
+
+def summarize(trainer: LaTROTrainer, command: str) -> None:
+    """Say how the training went, where the model is, and the `command` that evaluates it."""
+    if not trainer.is_world_process_zero():
+        return
+    output_dir = Path(str(trainer.args.output_dir))
+    with say_failed_write(output_dir):
+        curves = save_curves(trainer.state.log_history, output_dir)
+    print(f"\n{first_and_last(trainer.state.log_history)}\n")
+    print(f"Model saved to {output_dir}.")
+    print(f"Metrics: {output_dir / METRICS_FILE}." + ("" if curves is None else f" Curves: {curves}."))
+    print(f"To evaluate it:\n\n{command}\n", flush=True)
 
 
 def main(argv: list[str] | None = None, **defaults: Any) -> None:
@@ -182,6 +220,7 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
         **defaults:
             Defaults of a script, which `--config` files and the command line override.
     """
+    reduce_noise()
     # The answer template is the task's unless the user names another one, and a resumed training's that of its checkpoint, as
     # are the prompts: so both are looked at first
     parser = CommandParser([RewardArguments, ResumeArguments], add_help=False)

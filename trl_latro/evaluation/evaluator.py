@@ -132,9 +132,9 @@ class Evaluator:
 
 
 def run_batches(evaluator: Evaluator, batches: list[Batch], seed: int, progress: bool) -> Iterator[list[Generation]]:
-    """Generations of each batch, as they come; `progress` shows a bar with an estimate of the time left."""
+    """Generations of each batch, as they come; `progress` shows a bar with the time left, on a terminal."""
     total = sum(len(batch.questions) for batch in batches)
-    with tqdm(total=total, desc="Evaluating", unit="completion", disable=not progress) as bar:
+    with tqdm(total=total, desc="Evaluating", unit="completion", disable=None if progress else True) as bar:
         for batch in batches:
             yield evaluator.run(batch, seed)
             bar.update(len(batch.questions))

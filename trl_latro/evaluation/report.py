@@ -1,8 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Metrics as tables of plain text."""
 
-from collections.abc import Sequence
-
+from ..text_table import text_table
 from .comparison import Difference
 from .intervals import Metric
 
@@ -45,13 +44,3 @@ def _number(name: str, value: float, sign: str = "") -> str:
     if name.startswith(_SHARES):
         return f"{100 * value:{sign}.1f}"
     return f"{value:{sign}.1f}" if name.endswith("_rationale_tokens") else f"{value:{sign}.3f}"
-
-
-def text_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """First column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for title, *cells in rows:
-        padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([f"{title:<{widths[0]}}", *padded]))
-    return "\n".join(lines)

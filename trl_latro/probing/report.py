@@ -3,7 +3,8 @@
 
 import math
 
-from ..evaluation.report import metrics_table, text_table
+from ..evaluation.report import metrics_table
+from ..text_table import text_table
 from .favour import Favoured
 from .findings import SURE, Findings
 from .samples import Probed

@@ -90,7 +90,7 @@ class TokenLogps:
 def sample(
     model: TransformersModel, questions: Questions, num_samples: int, batch_size: int, seed: int
 ) -> list[Probed]:
-    """K samples of each question, and its greedy completion, under a progress bar."""
+    """K samples of each question, and its greedy completion, on a terminal under a progress bar."""
     keeping = TokenLogps(model)
     evaluator = Evaluator(keeping, questions)
     truncator = evaluator.truncator
@@ -99,7 +99,7 @@ def sample(
         tuple[str, int, int], list[ScoredAnswer]
     ] = {}  # after its rationale; of greedy ones none and gold too
     batches = plan_batches([len(ids) for ids in questions.prompt_ids], num_samples, batch_size)
-    with tqdm(total=len(questions.rows) * (1 + num_samples), desc="Probing", unit="completion") as bar:
+    with tqdm(total=len(questions.rows) * (1 + num_samples), desc="Probing", unit="completion", disable=None) as bar:
         for batch in batches:
             keeping.kept.clear()
             made = evaluator.run(batch, seed)

@@ -112,7 +112,7 @@ class Task:
         Raises:
             `FileNotFoundError`, `ValueError`: no such split, rows that cannot be read, sizes that the data do not have.
         """
-        source = self.source if dataset_path is None else local_source(dataset_path)
+        source = self.find_source(dataset_path)
         splits = source.splits()
         if split not in (*splits, "validation"):
             raise ValueError(f"The data have no split {split!r}: the splits are {splits}.")
@@ -136,6 +136,10 @@ class Task:
             validation, train = _draw(train, validation_size, validation_seed, "validation_size")
             examples = train if split == "train" else validation
         return self._dataset(examples, shots, conversational)
+
+    def find_source(self, dataset_path: str | None = None) -> Source:
+        """Where the rows come from: the folder or file at `dataset_path`, else the task's own source."""
+        return self.source if dataset_path is None else local_source(dataset_path)
 
     def count_train(self, num_shots: int, validation_size: int) -> int | None:
         """Rows that [`load`] leaves of the source's training split, `None` where its size is not known."""
