@@ -9,8 +9,10 @@ On 8 GPUs, with the settings of the paper:
         --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-arc-challenge
 """
 
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":
-    main(task="arc_challenge", beta=0.25)
+    with saying_what_is_wrong("arc_challenge.py"):
+        main(task="arc_challenge", beta=0.25)

@@ -14,8 +14,10 @@ On one GPU, with LoRA:
         --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-gsm8k-lora
 """
 
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":
-    main(task="gsm8k")
+    with saying_what_is_wrong("gsm8k.py"):
+        main(task="gsm8k")

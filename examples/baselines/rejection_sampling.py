@@ -19,6 +19,7 @@ from baseline import make_parser, rejection_rows, train
 from datasets import Dataset
 
 from trl_latro.answer_template import AnswerTemplate
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.evaluation.files import RESULTS, read_generations
 from trl_latro.evaluation.generation import Generation
 
@@ -56,4 +57,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("rejection_sampling.py"):
+        main()

@@ -9,6 +9,9 @@ Evaluate the model with `trl-latro evaluate`, as one that LaTRO has trained.
 
 from baseline import answer_rows, make_parser, train
 
+from trl_latro.cli.common import saying_what_is_wrong
+
 
 if __name__ == "__main__":
-    train(*make_parser().parse_args_and_config(), make_rows=answer_rows)
+    with saying_what_is_wrong("sft_answer.py"):
+        train(*make_parser().parse_args_and_config(), make_rows=answer_rows)

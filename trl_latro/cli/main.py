@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from ..durability.checkpoints import OutputDirError
+from .common import saying_what_is_wrong
 
 
 COMMANDS = ("train", "evaluate", "compare", "plan", "probe")  # modules beside this one
@@ -37,7 +37,5 @@ def main() -> None:
         sys.exit(f"trl-latro: there is no command {argv[0]!r}, only {list(COMMANDS)}.\n\n{USAGE}")
     # Imported when it is called: that takes seconds
     command = importlib.import_module(f"trl_latro.cli.{argv[0]}")
-    try:
+    with saying_what_is_wrong(f"trl-latro {argv[0]}"):
         command.main(argv[1:])
-    except (FileNotFoundError, FloatingPointError, OutputDirError, ValueError) as error:
-        sys.exit(f"trl-latro {argv[0]}: {error}")
