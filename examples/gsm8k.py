@@ -1,5 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """
 LaTRO on GSM8K (`--help` lists all arguments).
 

@@ -1,4 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro[quickstart]"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """Watch a tiny model learn to reason, on a laptop, without network or GPU.
 
     python examples/quickstart.py

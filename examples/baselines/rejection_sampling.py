@@ -1,4 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "../..", editable = true }
+# ///
+
 """Baseline: rejection sampling (STaR, one round; RFT): fine-tuning on the model's own rationales that led to the answer.
 
 First sample for the training questions, with several processes or vLLM if need be; it continues where it was stopped:
