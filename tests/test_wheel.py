@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -52,25 +52,21 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def link_dependencies(site_packages: Path) -> None:
-    """Link to the distributions that the wheel asks for, and that they ask for, as they are installed for the tests."""
-    asked, seen = [Requirement("trl_latro")], set()
+    """Link to what the installed wheel asks for, and that in turn, as it is installed for the tests; to nothing else."""
+    (installed,) = distributions(name="trl_latro", path=[str(site_packages)])
+    asked, seen = [(installed, "")], set()
     while asked:
-        requirement = asked.pop()
-        installed = distribution(requirement.name)
-        for extra in ("", *requirement.extras):
-            if (installed.name, extra) in seen:
-                continue
-            seen.add((installed.name, extra))
-            asked += [
-                one
-                for one in map(Requirement, installed.requires or ())
-                if one.marker is None or one.marker.evaluate({"extra": extra})
-            ]
-        if installed.name != "trl_latro":
-            for top in {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}:
-                link = site_packages / top
-                if not link.exists():  # a namespace that several share
-                    link.symlink_to(installed.locate_file(top))
+        installed, extra = asked.pop()
+        if (installed.name, extra) in seen:
+            continue
+        seen.add((installed.name, extra))
+        for one in map(Requirement, installed.requires or ()):
+            if one.marker is None or one.marker.evaluate({"extra": extra}):
+                asked += [(distribution(one.name), extra_of_it) for extra_of_it in ("", *one.extras)]
+        for top in {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}:
+            link = site_packages / top
+            if not link.exists():  # the wheel's own, or a folder that several share
+                link.symlink_to(installed.locate_file(top))
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +74,10 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the wheel and its dependencies."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
-    site_packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    link_dependencies(site_packages)
     python = folder / "bin" / "python"
     assert "No module named 'trl_latro'" in run(python, "-c", "import trl_latro", cwd=folder, status=1)
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel)
+    link_dependencies(Path(sysconfig.get_path("purelib", vars={"base": str(folder)})))
     assert "No broken requirements found" in run(sys.executable, "-m", "pip", "--python", python, "check")
     return python
 
