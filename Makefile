@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora backends docs lint format typecheck clean
+.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora test-wheel backends docs lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -48,6 +48,10 @@ test: .venv/.test-installed
 
 test-slow: .venv/.test-installed
 	.venv/bin/python -m pytest -q -m slow
+
+# The wheel, installed where nothing but its dependencies is, outside of this checkout
+test-wheel: .venv/.test-installed
+	.venv/bin/python -m pytest -q -m wheel tests/test_wheel.py
 
 # What needs packages that the standard environment does not have, each in one of its own; CPU only
 test-vllm: .venv-vllm/.installed

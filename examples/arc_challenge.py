@@ -1,5 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """
 LaTRO on ARC-Challenge (`--help` lists all arguments).
 
@@ -9,8 +17,10 @@ On 8 GPUs, with the settings of the paper:
         --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-arc-challenge
 """
 
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":
-    main(task="arc_challenge", beta=0.25)
+    with saying_what_is_wrong("arc_challenge.py"):
+        main(task="arc_challenge", beta=0.25)

@@ -1,5 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """
 LaTRO on GSM8K (`--help` lists all arguments).
 
@@ -14,8 +22,10 @@ On one GPU, with LoRA:
         --model_name_or_path meta-llama/Llama-3.1-8B-Instruct --output_dir llama-3.1-8b-latro-gsm8k-lora
 """
 
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.cli.train import main
 
 
 if __name__ == "__main__":
-    main(task="gsm8k")
+    with saying_what_is_wrong("gsm8k.py"):
+        main(task="gsm8k")

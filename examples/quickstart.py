@@ -1,4 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro[quickstart]"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """Watch a tiny model learn to reason, on a laptop, without network or GPU.
 
     python examples/quickstart.py
@@ -43,6 +52,8 @@ from trl import SFTConfig, SFTTrainer
 from puzzles.common import is_correct, make_puzzles, write_answers
 from puzzles.dial import DialPuzzle
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.cli.common import saying_what_is_wrong
+from trl_latro.durability.checkpoints import check_writable
 
 
 matplotlib.use("Agg")
@@ -202,6 +213,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.steps < 1:
         parser.error(f"--steps must be at least 1, not {args.steps}")
 
+    check_writable(args.output_dir)
     start = time.perf_counter()
     # TRL 1.16 calls methods that transformers 5.23 has renamed
     warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
@@ -267,4 +279,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("quickstart.py"):
+        main()

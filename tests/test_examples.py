@@ -15,6 +15,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 from trl import ModelConfig
 
+from cli_worker import Run, run_all
 from gsm8k_run import GSM8K_ROWS, arguments, last_state, write_rows
 from tiny import byte_level_tokenizer, save_model
 from trl_latro import LaTROConfig
@@ -70,7 +71,7 @@ def test_gsm8k_trains_saves_refuses_to_overwrite_and_resumes(tmp_path: Path, mon
     assert metrics["eval_reward"] < 0
     assert last_state(output_dir).global_step == 2
 
-    with pytest.raises(ValueError, match=r"already holds checkpoints \(the last is checkpoint-2\)"):
+    with pytest.raises(SystemExit, match=r"^gsm8k\.py: .*already holds checkpoints \(the last is checkpoint-2\)"):
         run_here(monkeypatch, "gsm8k.py", args)
 
     run_here(monkeypatch, "gsm8k.py", [*args, "--max_steps", "3", "--resume_from_checkpoint", "last"])
@@ -118,13 +119,34 @@ def test_bad_arguments_get_one_clear_sentence(
     byte_level_tokenizer().save_pretrained(model)  # no weights: whatever needs them comes too late
     write_rows(tmp_path, GSM8K_ROWS)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SystemExit, match=f"^gsm8k.py: .*{message}"):
         run_here(monkeypatch, "gsm8k.py", arguments(tmp_path, model, *more))
 
 
-def test_a_missing_model_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="--model_name_or_path is missing"):
-        run_here(monkeypatch, "gsm8k.py", ["--output_dir", str(tmp_path)])
+def test_every_script_ends_with_one_sentence_where_its_input_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text(json.dumps({"seed": 0, "steps": 1, "test_puzzles": 10}))
+    plain = ["--output_dir", str(tmp_path / "run")]
+    in_file, in_old = ["--output_dir", str(tmp_path / "file" / "run")], ["--output_dir", str(tmp_path / "old")]
+    wrong = {
+        "gsm8k.py": (plain, "--model_name_or_path is missing: the name or path of the model to train."),
+        "arc_challenge.py": (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        "baselines/sft_answer.py": (["--task", "nowhere.csv", *plain], "nowhere.csv"),
+        "baselines/sft_gold.py": (["--task", "gsm8k", *plain], "--model_name_or_path is missing"),
+        "baselines/rejection_sampling.py": (plain, "--samples_dir is missing"),
+        "quickstart.py": (in_file, "cannot be written to: Not a directory."),
+        "smollm2.py": (in_file, "Not a directory"),
+        "study": (in_old, "holds runs with steps 1"),
+        "collapse": (in_old, "holds runs with steps 1"),
+    }
+    runs = {name: Run(args, script=str(EXAMPLES / name)) for name, (args, _) in wrong.items()}
+    outcomes = run_all({Path(name).stem: run for name, run in runs.items()}, tmp_path, {})
+    for name, (_, message) in wrong.items():
+        status, output = outcomes[Path(name).stem]
+        assert status == 1 and "Traceback" not in output, output
+        last = output.strip().splitlines()[-1]
+        assert last.startswith(f"{Path(name).name}: ") and message in last, output
 
 
 def test_resuming_takes_true_last_or_a_path(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, T5Config
 
@@ -182,6 +182,23 @@ def test_an_adapter_says_which_of_its_two_models_is_missing(
     (adapter / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "no/base"}))
     said = say("evaluate", "--model_name_or_path", adapter)
     assert "'no/base'" in said and f"the base model of the adapter '{adapter}'" in said
+
+
+def test_an_adapter_that_cannot_be_evaluated_is_said(model: Path, tmp_path: Path, say: Callable[..., str]) -> None:
+    def save(name: str, config: PeftConfig) -> Path:
+        get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(tmp_path / name)
+        byte_level_tokenizer(num_merges=60).save_pretrained(tmp_path / name)
+        return tmp_path / name
+
+    prompt = save("prompt", PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
+    assert "of the kind PROMPT_TUNING, which puts vectors" in say("evaluate", "--model_name_or_path", prompt)
+    adapter = save("dora", LoraConfig(r=2, use_dora=True))
+    weights = load_file(adapter / "adapter_model.safetensors")
+    magnitude = next(name for name in weights if "lora_magnitude_vector" in name)
+    del weights[magnitude]
+    save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    said = say("evaluate", "--model_name_or_path", adapter)
+    assert f"the adapter's file lacks weights: {magnitude}" in said and "would be random numbers" in said
 
 
 def test_a_missing_package_is_said_before_the_model_is_loaded(model: Path, say: Callable[..., str]) -> None:

@@ -4,6 +4,6 @@ from .latro_config import LaTROConfig
 from .latro_trainer import LaTROTrainer
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["LaTROConfig", "LaTROTrainer"]

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
+from peft import PeftConfig, PeftModel, PeftType
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -27,10 +28,12 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.integrations import deepspeed as transformers_deepspeed
 from transformers.quantizers import AutoHfQuantizer
+from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 
@@ -152,6 +155,36 @@ def load_config(
         return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
+def read_adapter_config(name: str, revision: str | None) -> PeftConfig | None:
+    """The config of an adapter, `None` for a whole model."""
+    with reading_model(name, "the adapter's config"):
+        if find_adapter_config_file(name, revision=revision) is None:
+            return None
+        return PeftConfig.from_pretrained(name, revision=revision)
+
+
+def load_adapter(name: str, revision: str | None, config: PeftConfig, **kwargs: Any) -> PeftModel:
+    """
+    An adapter on its base model. PEFT loads it: transformers 5.23 makes the magnitudes of DoRA anew.
+
+    Args:
+        name (`str`), revision (`str`, *optional*):
+            The adapter.
+        config ([`~peft.PeftConfig`]):
+            Its config, see [`read_adapter_config`].
+        **kwargs:
+            Of the base model's `from_pretrained`.
+
+    Raises:
+        `ValueError`: one of the two cannot be read.
+    """
+    base_name = str(config.base_model_name_or_path)
+    with reading_model(base_name, "the base model of the adapter"):
+        base = AutoModelForCausalLM.from_pretrained(base_name, revision=config.revision, **kwargs)
+    with reading_model(name, "the adapter"):
+        return PeftModel.from_pretrained(base, name, revision=revision)
+
+
 def check_weights(
     name: str,
     revision: str | None = None,
@@ -167,18 +200,37 @@ def check_weights(
         `ValueError`: not a causal language model, files that are missing or broken off, a package that it needs, or
         weights that its files lack, which transformers would make at random.
     """
-    adapter = Path(name) / ADAPTER_CONFIG
-    if adapter.is_file():
-        base = read_json_object(adapter).get("base_model_name_or_path")
-        load_config(str(base), None, trust_remote_code, f"config.json of the base model of the adapter {name!r}")
+    adapter = read_adapter_config(name, revision)
+    if adapter is None:
+        _check_whole(name, revision, trust_remote_code, attn_implementation, dtype)
+        return
+    base = str(adapter.base_model_name_or_path)
+    load_config(base, adapter.revision, trust_remote_code, f"config.json of the base model of the adapter {name!r}")
+    if adapter.is_prompt_learning:
+        raise ValueError(
+            f"--model_name_or_path {name!r} is an adapter of the kind {PeftType(adapter.peft_type).value}, which puts "
+            "vectors of its own before the prompt: only adapters that change a model's layers can be evaluated."
+        )
+    model = _check_whole(base, adapter.revision, trust_remote_code, attn_implementation, dtype)
+    if model is not None:
+        with reading_model(name, "the adapter"):
+            adapted = PeftModel(model, adapter, low_cpu_mem_usage=True)
+            found = adapted.load_adapter(name, "default", revision=revision, low_cpu_mem_usage=True)
+        _say_unfit(name, "the adapter's file lacks weights", found.missing_keys)
+
+
+def _check_whole(
+    name: str, revision: str | None, trust_remote_code: bool, attn_implementation: str | None, dtype: str | None
+) -> PreTrainedModel | None:
+    """[`check_weights`] of a model that is no adapter; it on the meta device, `None` where it cannot be made there."""
     with reading_model(name, "config.json"):
         quantization = dict(PreTrainedConfig.get_config_dict(name, revision=revision)[0]).get("quantization_config")
     if quantization is not None:
         _check_quantizer(name, quantization)
-        return
+        return None
     with reading_model(name, "the model"), _quiet(), _without_zero3():
         try:
-            _, found = AutoModelForCausalLM.from_pretrained(
+            model, found = AutoModelForCausalLM.from_pretrained(
                 name,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
@@ -189,17 +241,23 @@ def check_weights(
                 output_loading_info=True,
             )
         except NotImplementedError:  # code of the model's own that reads numbers while it is made
-            return
-    advice = "They would be random numbers. Copy the files once more, or choose a model that has them."
-    for keys, wrong in (
-        (found["missing_keys"], "its files lack weights of a causal language model"),
-        (found["mismatched_keys"], "weights have other shapes in its files than config.json says"),
-    ):
-        # Of a weight with another shape, its name and both shapes
-        names = sorted(key if isinstance(key, str) else f"{key[0]} {[*key[1]]} and {[*key[2]]}" for key in keys)
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ValueError(f"--model_name_or_path {name!r}: {wrong}: {', '.join(names[:3])}{more}. {advice}")
+            return None
+    _say_unfit(name, "its files lack weights of a causal language model", found["missing_keys"])
+    # Of a weight with another shape, its name and both shapes
+    mismatched = [f"{key} {[*in_file]} and {[*in_model]}" for key, in_file, in_model in found["mismatched_keys"]]
+    _say_unfit(name, "weights have other shapes in its files than config.json says", mismatched)
+    return model
+
+
+def _say_unfit(name: str, wrong: str, keys: Iterable[str]) -> None:
+    """Raises `ValueError` where there are keys."""
+    names = sorted(keys)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(
+            f"--model_name_or_path {name!r}: {wrong}: {', '.join(names[:3])}{more}. They would be random numbers. Copy the "
+            "files once more, or choose a model that has them."
+        )
 
 
 def _check_quantizer(name: str, quantization: dict[str, Any]) -> None:

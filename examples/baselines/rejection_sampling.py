@@ -1,4 +1,13 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["trl_latro"]
+#
+# [tool.uv.sources]
+# trl_latro = { path = "../..", editable = true }
+# ///
+
 """Baseline: rejection sampling (STaR, one round; RFT): fine-tuning on the model's own rationales that led to the answer.
 
 First sample for the training questions, with several processes or vLLM if need be; it continues where it was stopped:
@@ -19,6 +28,7 @@ from baseline import make_parser, rejection_rows, train
 from datasets import Dataset
 
 from trl_latro.answer_template import AnswerTemplate
+from trl_latro.cli.common import saying_what_is_wrong
 from trl_latro.evaluation.files import RESULTS, read_generations
 from trl_latro.evaluation.generation import Generation
 
@@ -56,4 +66,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("rejection_sampling.py"):
+        main()

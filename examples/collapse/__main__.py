@@ -26,6 +26,7 @@ from collapse.run import do_run
 from collapse.settings import OBJECTIVES, STEPS, TASK, TEST_PUZZLES
 from study.pool import make_runs
 from study.run import Run
+from trl_latro.cli.common import saying_what_is_wrong
 
 
 def show(result: dict[str, Any]) -> str:
@@ -66,4 +67,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("collapse"):
+        main()

@@ -25,6 +25,7 @@ from study.pool import make_runs
 from study.report import write_report
 from study.run import Run, do_run
 from study.settings import METHODS, STEPS, TASKS, TEST_PUZZLES
+from trl_latro.cli.common import saying_what_is_wrong
 
 
 def show(result: dict[str, Any]) -> str:
@@ -60,4 +61,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("study"):
+        main()

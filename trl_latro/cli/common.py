@@ -17,7 +17,13 @@ from transformers.utils import is_bitsandbytes_available
 from trl import ModelConfig
 from trl.import_utils import is_vllm_available
 
-from ..durability.checkpoints import check_writable, list_checkpoints, remove_checkpoint, resolve_checkpoint
+from ..durability.checkpoints import (
+    OutputDirError,
+    check_writable,
+    list_checkpoints,
+    remove_checkpoint,
+    resolve_checkpoint,
+)
 from ..durability.hub import PushError, make_repository, saying_how_to_push_again
 from ..loading import ADAPTER_CONFIG, check_weights, load_config, load_tokenizer, read_json_object
 from .task_arguments import TaskArguments
@@ -28,6 +34,15 @@ logger = logging.getLogger(__name__)
 HAS_GPU = torch.accelerator.is_available()
 
 BITSANDBYTES_OPTIMIZERS = ("8bit", "paged_", "_bnb", "ademamix")  # parts of their names
+
+
+@contextmanager
+def saying_what_is_wrong(program: str) -> Iterator[None]:
+    """Where the input is bad, the program ends with its name, one sentence and exit status 1, without a traceback."""
+    try:
+        yield
+    except (FileNotFoundError, FloatingPointError, OutputDirError, ValueError) as error:
+        sys.exit(f"{program}: {error}")
 
 
 @dataclass

@@ -34,7 +34,7 @@ from ..evaluation.questions import Questions
 from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
 from ..field_checks import check_stop_texts
-from ..loading import check_weights, load_tokenizer
+from ..loading import check_weights, load_adapter, load_tokenizer, read_adapter_config
 from ..prompting import PROMPTING_FILE, find_differences, find_prompting, read_model_prompting
 from ..prompts import find_max_positions
 from ..thinking import check_thinking_tags
@@ -215,13 +215,17 @@ def load_model(
             trust_remote_code=arguments.trust_remote_code,
             tensor_parallel_size=arguments.vllm_tensor_parallel_size,
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        arguments.model_name_or_path,
-        revision=arguments.model_revision,
-        dtype=arguments.dtype,
-        attn_implementation=arguments.attn_implementation,
-        trust_remote_code=arguments.trust_remote_code,
-    )
+    name, revision = str(arguments.model_name_or_path), arguments.model_revision
+    settings = {
+        "dtype": arguments.dtype,
+        "attn_implementation": arguments.attn_implementation,
+        "trust_remote_code": arguments.trust_remote_code,
+    }
+    adapter = read_adapter_config(name, revision)
+    if adapter is None:
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, **settings)
+    else:
+        model = load_adapter(name, revision, adapter, **settings)
     model = model.to(state.device).eval()
     questions.check_lengths(find_max_positions(model.config))
     return TransformersModel(

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from ..durability.checkpoints import OutputDirError
+from .common import saying_what_is_wrong
 from .noise import reduce_noise
 
 
@@ -39,7 +39,5 @@ def main() -> None:
     reduce_noise()
     # Imported when it is called: that takes seconds
     command = importlib.import_module(f"trl_latro.cli.{argv[0]}")
-    try:
+    with saying_what_is_wrong(f"trl-latro {argv[0]}"):
         command.main(argv[1:])
-    except (FileNotFoundError, FloatingPointError, OutputDirError, ValueError) as error:
-        sys.exit(f"trl-latro {argv[0]}: {error}")

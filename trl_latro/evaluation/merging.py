@@ -6,20 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from peft import PeftConfig, PeftModel, PeftType
+from peft import PeftConfig, PeftType
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import AutoModelForCausalLM, PreTrainedConfig
-from transformers.utils import find_adapter_config_file
+from transformers import PreTrainedConfig
 
-from ..loading import load_config, one_line, reading_model
-
-
-def read_adapter_config(name: str, revision: str | None) -> PeftConfig | None:
-    """The config of an adapter, `None` for a whole model."""
-    with reading_model(name, "the adapter's config"):
-        if find_adapter_config_file(name, revision=revision) is None:
-            return None
-        return PeftConfig.from_pretrained(name, revision=revision)
+from ..loading import load_adapter, load_config, one_line, read_adapter_config
 
 
 def load_whole_config(name: str, revision: str | None, trust_remote_code: bool) -> PreTrainedConfig:
@@ -85,15 +76,8 @@ def whole_model(
 def _write_merged(
     name: str, revision: str | None, config: PeftConfig, trust_remote_code: bool, dtype: str, folder: str
 ) -> None:
-    with reading_model(str(config.base_model_name_or_path), "the base model of the adapter"):
-        base = AutoModelForCausalLM.from_pretrained(
-            config.base_model_name_or_path,
-            revision=config.revision,
-            trust_remote_code=trust_remote_code,
-            dtype=dtype,
-        )
-    with reading_model(name, "the adapter"):
-        adapted = PeftModel.from_pretrained(base, name, revision=revision)
+    adapted = load_adapter(name, revision, config, trust_remote_code=trust_remote_code, dtype=dtype)
+    base = adapted.get_base_model()
     embeddings = (base.get_input_embeddings(), base.get_output_embeddings())
     if base.config.tie_word_embeddings and any(isinstance(layer, BaseTunerLayer) for layer in embeddings):
         raise ValueError(
