@@ -97,8 +97,8 @@ class LaTROConfig(RLOOConfig):
 
         share_prompts (`bool`, *optional*, defaults to `True`):
             Whether the rationales of a prompt that are in one forward share the prompt, which is then computed once, in a
-            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2 and
-            Qwen3 with `sdpa` attention; others are computed in separate rows, and the log says so.
+            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2,
+            Qwen3 and Gemma 3 with `sdpa` attention; others are computed in separate rows, and the log says so.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
