@@ -54,4 +54,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
             raise PluginError(f"{page.file.src_path}: latex2mathml does not know a command of {latex}.")
         return f'<{formula[1]} class="formula">{mathml}</{formula[1]}>'
 
-    return FORMULA.sub(as_mathml, html)
+    html = FORMULA.sub(as_mathml, html)
+    if left := re.search(r"\$[^$<]*\\\w+", re.sub(r"<code.*?</code>", "", html, flags=re.DOTALL)):
+        raise PluginError(f"{page.file.src_path}: {left[0]} is no formula. In a table write \\mid, not |.")
+    return html
