@@ -66,7 +66,7 @@ backends: .venv/.test-installed
 
 # The site of the documentation, site/index.html; a broken link or reference is an error
 docs: .venv-docs/.installed
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 lint: .venv/.dev-installed
 	.venv/bin/ruff check .

@@ -97,8 +97,8 @@ class LaTROConfig(RLOOConfig):
 
         share_prompts (`bool`, *optional*, defaults to `True`):
             Whether the rationales of a prompt that are in one forward share the prompt, which is then computed once, in a
-            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2 and
-            Qwen3 with `sdpa` attention; others are computed in separate rows, and the log says so.
+            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2,
+            Qwen3 and Gemma 3 with `sdpa` attention; others are computed in separate rows, and the log says so.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
@@ -161,8 +161,8 @@ class LaTROConfig(RLOOConfig):
     thinking_tags: list[str] | None = field(
         default=None,
         metadata={
-            "help": "The two tags between which the model thinks, as in <think> </think>: the rationale is what is thought. "
-            "If not set, what the chat template says; an empty list (in a --config file) for a model that does not think."
+            "help": "The two tags between which the model thinks, as in <think> </think>. The rationale is what is thought. If "
+            "not set, read from the chat template. An empty list (in a --config file) is for a model that does not think."
         },
     )
 
@@ -196,9 +196,8 @@ class LaTROConfig(RLOOConfig):
     reward_tokens: str | None = field(
         default=None,
         metadata={
-            "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer' (the answer's own "
-            "and what follows; the template is then learnt with their weight). If not set, 'answer' for 'prob', "
-            "'mean_prob', 'geometric_mean' and 'power', all for the others."
+            "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer'. If not set, 'answer' "
+            "for 'prob', 'mean_prob', 'geometric_mean' and 'power', 'template_and_answer' for the others."
         },
     )
     answer_coef: float = field(
@@ -211,22 +210,22 @@ class LaTROConfig(RLOOConfig):
     self_reward_weight: float = field(
         default=1.0,
         metadata={
-            "help": "Weight of the reward of `reward_type` among those of `reward_funcs`. With 0, and answer_coef 0, the "
+            "help": "Weight of the self-reward (`reward_type`) beside those of `reward_funcs`. With 0, and answer_coef 0, the "
             "whole completion is trained on (RLVR)."
         },
     )
     self_reward_when: str = field(
         default="always",
         metadata={
-            "help": "Prompts that the reward of `reward_type` is added for: 'always', or 'unverified', those for which no "
-            "reward of `reward_funcs` is above 0."
+            "help": "Prompts that the self-reward is added for: 'always', or 'unverified', those for which no reward of "
+            "`reward_funcs` is above 0."
         },
     )
     scorer: str = field(
         default="policy",
         metadata={
-            "help": "Whose log-probs the reward of `reward_type` is a function of: 'policy' (LaTRO) or 'reference', the "
-            "frozen initial model."
+            "help": "Whose log-probs the self-reward is made of: those of the 'policy' (LaTRO) or of the 'reference', the frozen "
+            "initial model."
         },
     )
     unfinished_penalty: float = field(
@@ -235,8 +234,8 @@ class LaTROConfig(RLOOConfig):
     vllm_importance_sampling_correction: bool = field(
         default=True,
         metadata={
-            "help": "Whether to weigh each sample by its importance ratio, policy over engine, where the engine gives the "
-            "log-probs of the tokens that it sampled, as vLLM does."
+            "help": "Whether to weigh each sample by its importance ratio, policy over engine. It needs an engine that gives "
+            "log-probs, as vLLM does."
         },
     )
     vllm_importance_sampling_clip_max: float = field(
@@ -247,7 +246,7 @@ class LaTROConfig(RLOOConfig):
         metadata={"help": "Whether to warn when training begins to teach the model to stop reasoning."},
     )
     stop_on_collapse: bool = field(
-        default=False, metadata={"help": "Whether to end the training then. The checkpoints before it are kept."}
+        default=False, metadata={"help": "Whether to end the training then. Earlier checkpoints are kept."}
     )
     skip_nonfinite_steps: bool = field(
         default=False,
@@ -261,8 +260,8 @@ class LaTROConfig(RLOOConfig):
     share_prompts: bool = field(
         default=True,
         metadata={
-            "help": "Whether the rationales of a prompt that are in one forward share the prompt, which is then computed "
-            "once. Where a model cannot, the log says so."
+            "help": "Whether the rationales of a prompt share it, so that a forward computes it once. Where a model cannot, the "
+            "log says so."
         },
     )
 

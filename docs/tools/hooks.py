@@ -18,6 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 FONT = "assets/STIXTwoMath-Regular.ttf"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
+FUNCTION = re.compile(r"\\(log|exp)\s*(?=\\?[a-zA-Z])(?!\\(?:big|left|frac|sum))")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -47,10 +48,13 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     """LaTeX becomes MathML, which browsers render by themselves."""
 
     def as_mathml(formula: re.Match[str]) -> str:
-        latex = unescape(formula[2]).strip()
+        latex = FUNCTION.sub(r"\\\1\\,", unescape(formula[2]).strip())  # latex2mathml writes `log x` without a space
         mathml = convert(latex, display="block" if formula[1] == "div" else "inline")
         if "\\" in mathml:
             raise PluginError(f"{page.file.src_path}: latex2mathml does not know a command of {latex}.")
         return f'<{formula[1]} class="formula">{mathml}</{formula[1]}>'
 
-    return FORMULA.sub(as_mathml, html)
+    html = FORMULA.sub(as_mathml, html)
+    if left := re.search(r"\$[^$<]*\\\w+", re.sub(r"<code.*?</code>", "", html, flags=re.DOTALL)):
+        raise PluginError(f"{page.file.src_path}: {left[0]} is no formula. In a table write \\mid, not |.")
+    return html

@@ -42,6 +42,8 @@ def as_google(text: str, paths: dict[str, str]) -> str:
     """
     section, lines = "", []
     for line in text.splitlines():
+        if not line and lines and lines[-1].startswith(f"{section}: "):
+            continue  # a heading's fields follow it at once
         if found := SECTION.match(line):
             section = found[1]
         elif section in FIELDS and (found := GROUP.match(line)):
@@ -55,7 +57,11 @@ def as_google(text: str, paths: dict[str, str]) -> str:
         elif section in OUTCOMES and line.startswith(" "):
             line = "    " + line  # goes on with the outcome above
         lines.append(line)
-    return REFERENCE.sub(lambda match: _link(match[1], paths), "\n".join(lines)).replace("> [!NOTE]", "> **Note**")
+    text = "\n".join(lines).replace("> [!NOTE]", "> **Note**")
+    text = re.sub(
+        r"^(> .+:)\n(?=> - )", r"\1\n>\n", text, flags=re.MULTILINE
+    )  # Markdown's lists begin after an empty line
+    return REFERENCE.sub(lambda match: _link(match[1], paths), text)
 
 
 def _link(path: str, paths: dict[str, str]) -> str:

@@ -76,9 +76,11 @@ class EvaluationArguments(TaskArguments):
         answer_template (`str`, *optional*):
             How an answer is written; if not set, as in the model's training, or else the task's way.
         answer_separator (`str`, *optional*, defaults to `" "`):
-            Text between rationale and answer, where the rationale did not reach the template: that of the training.
+            Text between rationale and answer, where the rationale did not reach the template. Unless given, that of the
+            model's training.
         rationale_stop_strings (`list[str]`, *optional*):
-            Where a rationale ends, besides EOS tokens: that of the training. If not set, where the answer template begins.
+            Where a rationale ends, besides EOS tokens. If `None`, as in the model's training, or else where the answer
+            template begins.
         chat_template_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the chat template, on the command line as JSON: `'{"enable_thinking": false}'`.
         thinking_tags (`list[str]`, *optional*):
@@ -131,14 +133,15 @@ class EvaluationArguments(TaskArguments):
     answer_separator: str = field(
         default=" ",
         metadata={
-            "help": "Text between rationale and answer, where the rationale did not reach the template: that of the training."
+            "help": "Text between rationale and answer, where the rationale did not reach the template. Unless given, that of "
+            "the model's training."
         },
     )
     rationale_stop_strings: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Where a rationale ends, besides EOS tokens: that of the training. If not set, where the answer template "
-            "begins."
+            "help": "Where a rationale ends, besides EOS tokens. If not set, as in the model's training, or else where the "
+            "answer template begins."
         },
     )
     chat_template_kwargs: dict[str, Any] | str | None = field(
@@ -148,8 +151,8 @@ class EvaluationArguments(TaskArguments):
     thinking_tags: list[str] | None = field(
         default=None,
         metadata={
-            "help": "The two tags between which the model thinks, as in <think> </think>. If not set, what the chat "
-            "template says; an empty list (in a --config file) for a model that does not think."
+            "help": "The two tags between which the model thinks, as in <think> </think>. If not set, read from the "
+            "chat template. An empty list (in a --config file) is for a model that does not think."
         },
     )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})

@@ -17,8 +17,8 @@ USAGE = """usage: trl-latro {train,evaluate,plan,probe} [--config FILE] [options
   train     train a model with LaTRO on a task or on your own data
   evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals
   compare   the paired differences of two evaluations, with intervals
-  plan      does a training fit? memory per GPU, prompts and tokens per step, without a GPU or weights
-  probe     what will training make of this model? its rationales, and what each reward favours, before you train it
+  plan      memory per GPU, prompts and tokens of a training, without a GPU or weights
+  probe     before training: the model's rationales, and which reward favours reasoning
 
 `trl-latro train --help` and so on list the options. Several processes:
   accelerate launch -m trl_latro train ...      deepspeed --module trl_latro train ...

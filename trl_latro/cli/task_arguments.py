@@ -90,7 +90,7 @@ class TaskArguments:
         default=None,
         metadata={
             "help": "Your own data: function (extracted, row) -> bool that compares an answer with the row's, as "
-            "module.function. Without it, numbers and formulas are graded by math-verify, other answers by their text."
+            "module.function. Without it, answers are graded as quantities, formulas or text."
         },
     )
     num_shots: int = field(
@@ -106,7 +106,7 @@ class TaskArguments:
     validation_seed: int = field(default=0, metadata={"help": "Seed of the draw of the validation set."})
     skip_bad_rows: bool = field(
         default=False,
-        metadata={"help": "Whether to go on without rows that cannot be read, which the log counts and names."},
+        metadata={"help": "Whether to go on without rows that cannot be read. The log counts and names them."},
     )
 
     def get_task(self) -> Task:

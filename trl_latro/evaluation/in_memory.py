@@ -76,7 +76,7 @@ def evaluate(
         progress (`bool`, *optional*, defaults to `True`):
             Whether to show a progress bar.
         answer_separator (`str`, *optional*, defaults to `" "`):
-            Text between rationale and answer, where the rationale did not reach the template: that of the training.
+            Text between rationale and answer, where the rationale did not reach the template.
         chat_template_kwargs (`dict[str, Any]`, *optional*):
             Keyword arguments for the chat template, as in `{"enable_thinking": False}`.
         thinking_tags (`list[str]`, *optional*):
