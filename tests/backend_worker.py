@@ -67,6 +67,7 @@ class Feature:
     lora: bool = False
     generates: bool = False
     num_eval_prompts: int = 4
+    several_answers: bool = False
 
 
 ACCUMULATED: dict[str, Any] = {"gradient_accumulation_steps": 3, "reward_type": "jepo"}
@@ -90,6 +91,9 @@ FEATURES: dict[str, Feature] = {
     # The last batch of the evaluation is not full
     "accumulation, jepo": Feature(2, ACCUMULATED, num_eval_prompts=3),
     "reused samples": Feature(2, REUSED),
+    # A rank has other rows for the model than the other rank
+    "several answers": Feature(2, {}, several_answers=True),
+    "several answers, reused samples": Feature(2, REUSED, several_answers=True),
     "LoRA": Feature(2, {}, lora=True),
     "one rank unfinished": Feature(4, {}, on_rank_1(unfinished), finished_ratio=0.375),
     "one rank masked": Feature(4, {"mask_truncated_completions": True}, on_rank_1(unfinished), finished_ratio=0.375),
@@ -204,8 +208,8 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
         feature,
         model=model,
         args=args,
-        train_dataset=tiny_dataset(),
-        eval_dataset=tiny_dataset(num_rows=feature.num_eval_prompts),
+        train_dataset=tiny_dataset(several_answers=feature.several_answers),
+        eval_dataset=tiny_dataset(num_rows=feature.num_eval_prompts, several_answers=feature.several_answers),
         peft_config=lora_config() if feature.lora else None,
     )
     assert trainer.accelerator.num_processes == num_processes

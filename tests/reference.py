@@ -42,6 +42,7 @@ class Settings:
     self_reward_weight: float = 1.0
     self_reward_when: str = "always"
     scorer: str = "policy"
+    answer_max_length: int | None = None  # longer ones are truncated
 
     def after(self, step: int, steps: int) -> "Settings":
         """What holds after a part of the steps."""
@@ -66,24 +67,29 @@ class Row:
     answer: tuple[int, ...]
     finished: bool
     template: int = 0  # tokens of the template before the answer itself
+    others: tuple["Row", ...] = ()  # the same sample with its other right answers
 
     @property
     def ids(self) -> tuple[int, ...]:
         return self.prompt + self.rationale + self.answer
+
+    @property
+    def ids_with_others(self) -> tuple[int, ...]:
+        return self.ids + tuple(token for other in self.others for token in other.answer)
 
 
 @dataclass(frozen=True)
 class Scores:
     """What the detached scoring of one group of K rows yields, one entry per row."""
 
-    answer_logp: list[float]  # l(z_k)
+    answer_logp: list[float]  # l(z_k), of all right answers together
     own_logp: list[float]  # the part of l(z_k) behind the template
-    answer_logps: list[torch.Tensor]  # log pi(y_t | x, z_k, y_<t), one (T_k,) per row
     rationale_logp: list[float]  # log pi(z_k | x)
     kl: list[float]  # log pi(z_k | x) - log pi0(z_k | x)
     reward: list[float]  # R_k (jepo: the group's bound) less the penalty, without the KL
     advantage: list[float]  # A_k
-    # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), and their mean for tokens that the reward is not about; one (T_k,) per row
+    # w_kt = dR / d logp_kt (jepo: K dB / d logp_kt), and their mean for tokens that the reward is not about; the answers of
+    # a row one after the other, one (T_k,) per row
     weights: list[torch.Tensor]
 
 
@@ -115,11 +121,16 @@ def make_row(
     tokenizer: PreTrainedTokenizerBase,
     prompt_ids: list[int],
     sampled: list[int],
-    answer: str,
+    answer: str | list[str],
     end_token_ids: list[int],
     end_of_turn_id: int,
     settings: Settings,
 ) -> Row:
+    if isinstance(answer, list):
+        different = list(dict.fromkeys(one.strip() for one in answer))
+        args = (end_token_ids, end_of_turn_id, settings)
+        first, *others = (make_row(tokenizer, prompt_ids, sampled, one, *args) for one in different)
+        return replace(first, others=() if settings.whole_completions else tuple(others))
     rationale, before_stop, finished = cut(tokenizer, sampled, end_token_ids, settings.stop_strings)
     if settings.whole_completions:
         return Row(tuple(prompt_ids), tuple(sampled), (), finished)
@@ -131,6 +142,8 @@ def make_row(
     for i in range(len(answer_ids)):  # tokens that together are in the text before the answer
         if before_answer.startswith(decode(tokenizer, tuple(answer_ids[:i]))):
             template = i
+    if settings.answer_max_length is not None:
+        answer_ids = answer_ids[: template + settings.answer_max_length]
     return Row(tuple(prompt_ids), rationale, tuple(answer_ids), finished, template)
 
 
@@ -160,6 +173,21 @@ def row_reward(reward_type: str | RewardFunction, logps: torch.Tensor, tau: floa
     if reward_type == "geometric_mean":
         return torch.exp(logps.mean())
     return reward_type(logps[None], torch.ones_like(logps)[None])[0]
+
+
+def sample_reward(reward_type: str | RewardFunction, answers: list[torch.Tensor], tau: float) -> torch.Tensor:
+    """R of one sample, differentiable in the log-probs (T_j,) of all right answers."""
+    if reward_type in ("logprob", "jepo", "prob", "power"):
+        probability = sum(torch.exp(logps.sum()) for logps in answers)
+        if reward_type == "power" and tau > 0:
+            return (probability**tau - 1) / tau
+        return probability if reward_type == "prob" else torch.log(probability)
+    return max(row_reward(reward_type, logps) for logps in answers)
+
+
+def log_sum(answers: list[torch.Tensor]) -> float:
+    """Log of the probability that one of the right answers follows."""
+    return math.log(sum(math.exp(logps.sum().item()) for logps in answers))
 
 
 def log_mean_exp(values: list[float], floor: float) -> float:
@@ -226,13 +254,14 @@ def score_group(
     """Rewards, advantages and answer weights of the K samples of one prompt, all detached. `given` are the rewards of
     functions, one list per sample."""
     number = len(rows)
-    answer_logps, own_logp, rewarded_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], [], []
+    answer_logp, own_logp, rewarded_logp, rationale_logp, kl, own_reward, weights = [], [], [], [], [], [], []
     scored_logp: list[float] = []  # of the tokens that the reward is about, by the scorer
-    not_rewarded = [row.template if settings.reward_tokens == "answer" else 0 for row in rows]
-    for row, first in zip(rows, not_rewarded, strict=True):
+    for row in rows:
+        answers = (row, *row.others)
+        not_rewarded = [one.template if settings.reward_tokens == "answer" else 0 for one in answers]
         with torch.no_grad():
-            z, y = token_logps(policy, row)
-        answer_logps.append(y)
+            z, _ = token_logps(policy, row)
+            of_answers = [token_logps(policy, one)[1] for one in answers]
         rationale_logp.append(z.sum().item())
         if settings.beta == 0:
             kl.append(0.0)
@@ -240,22 +269,26 @@ def score_group(
             with torch.no_grad():
                 z0, _ = token_logps(reference, row)
             kl.append((z.sum() - z0.sum()).item())
-        own_logp.append(y[row.template :].sum().item())
-        others, rewarded = y[:first], y[first:].clone().requires_grad_()
-        rewarded_logp.append(rewarded.sum().item())
-        reward = row_reward(settings.reward_type, rewarded, settings.reward_power)
+        answer_logp.append(log_sum(of_answers))
+        own_logp.append(log_sum([y[one.template :] for one, y in zip(answers, of_answers, strict=True)]))
+        rewarded = [y[first:].clone().requires_grad_() for y, first in zip(of_answers, not_rewarded, strict=True)]
+        rewarded_logp.append(log_sum(rewarded))
+        reward = sample_reward(settings.reward_type, rewarded, settings.reward_power)
         own_reward.append(reward.item())
         scored_logp.append(rewarded_logp[-1])
         if settings.scorer == "reference":
             with torch.no_grad():
-                of_scorer = token_logps(reference, row)[1][first:]
-            own_reward[-1], scored_logp[-1] = (
-                row_reward(settings.reward_type, of_scorer, settings.reward_power).item(),
-                of_scorer.sum().item(),
-            )
-        (slopes,) = torch.autograd.grad(reward, rewarded)
-        weights.append(torch.cat([torch.full_like(others, slopes.mean()), slopes]))
-    answer_logp = [y.sum().item() for y in answer_logps]
+                of_scorer = [
+                    token_logps(reference, one)[1][first:] for one, first in zip(answers, not_rewarded, strict=True)
+                ]
+            own_reward[-1] = sample_reward(settings.reward_type, of_scorer, settings.reward_power).item()
+            scored_logp[-1] = log_sum(of_scorer)
+        slopes = torch.autograd.grad(reward, rewarded, allow_unused=True, materialize_grads=True)
+        of_row = [
+            torch.cat([torch.full((first,), of_answer.mean().item(), dtype=of_answer.dtype), of_answer])
+            for first, of_answer in zip(not_rewarded, slopes, strict=True)
+        ]
+        weights.append(torch.cat(of_row))
     penalty = [0.0 if row.finished else settings.unfinished_penalty for row in rows]
 
     if settings.reward_type == "jepo":
@@ -269,7 +302,7 @@ def score_group(
             without_k = log_mean_exp([value for j, value in enumerate(scored_logp) if j != k], floor)
             rest = [-penalty[j] - settings.beta * kl[j] for j in range(number)]
             advantage.append(number * (bound - without_k) + rest[k] - mean_of_the_others(rest, k))
-            weights[k] = number * shares[k] * torch.ones_like(weights[k])
+            weights[k] = number * shares[k] * weights[k]
     else:
         r = [clip(own_reward[k] - penalty[k], settings) - settings.beta * kl[k] for k in range(number)]
         advantage = [r[k] - mean_of_the_others(r, k) for k in range(number)]
@@ -277,7 +310,7 @@ def score_group(
     if given is not None:
         own = [math.exp(logp) for logp in scored_logp] if settings.reward_type == "jepo" else own_reward
         reward, advantage = combined_credit(own, given, penalty, kl, settings)
-    return Scores(answer_logp, own_logp, answer_logps, rationale_logp, kl, reward, advantage, weights)
+    return Scores(answer_logp, own_logp, rationale_logp, kl, reward, advantage, weights)
 
 
 def normalized(advantages: list[float], rewards: list[float]) -> list[float]:
@@ -311,11 +344,12 @@ def row_objective(
 ) -> tuple[torch.Tensor, float]:
     """What one row adds to the objective (to be maximised), and the probability ratio it was computed at."""
     z, y = token_logps(policy, row)
+    y = torch.cat([y, *(token_logps(policy, other)[1] for other in row.others)])
     # an empty rationale has log pi(z|x) = 0, whatever the parameters
     ratio = torch.exp(z.sum() - old_logp) if row.rationale else torch.ones((), dtype=y.dtype)
     clipped = torch.clamp(ratio, 1 - settings.epsilon, 1 + settings.epsilon)
     policy_term = torch.minimum(ratio * advantage, clipped * advantage)
-    answer_term = sum(weights[t] * y[t] for t in range(len(row.answer)))
+    answer_term = sum(weights[t] * y[t] for t in range(len(y)))
     return policy_term + settings.answer_coef * answer_term, ratio.item()
 
 

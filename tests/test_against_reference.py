@@ -64,6 +64,7 @@ class Case:
     pad_is_eos: bool = False
     several_end_tokens: bool = False
     adapter: str | None = None  # "new" (peft_config) or "given" (a PeftModel)
+    answers: list[Any] | None = None  # for each prompt, instead of those of given.py
     reward_funcs: list[Callable] = field(default_factory=list)  # `verdict` and `share` of given.py
     engine_logps: bool = False  # the completions come from a model near the policy, with its log-probs
     steps: int = 1
@@ -118,7 +119,7 @@ class Run:
     policy_with: Callable[[dict[str, torch.Tensor]], nn.Module]
     reference_model: nn.Module | None
     tokenizer: PreTrainedTokenizerFast
-    answers: dict[tuple[int, ...], str]
+    answers: dict[tuple[int, ...], str | list[str]]
     end_of_turn_id: int
     settings: Settings
     sampler: nn.Module | None
@@ -143,7 +144,8 @@ def train(case: Case, path: str) -> Run:
     else:
         all_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
     completions, answers = {}, {}
-    for ids, (_, answer, samples) in zip(all_ids, SAMPLES, strict=True):
+    of_prompts = case.answers or [answer for _, answer, _ in SAMPLES]
+    for ids, answer, (_, _, samples) in zip(all_ids, of_prompts, SAMPLES, strict=True):
         ends = itertools.cycle([END, OTHER_END] if len(end_token_ids) > 1 else [END])
         completions[tuple(ids)] = [
             sample_ids(tokenizer, text, next(ends) if how == END else how) for text, how in samples
@@ -180,7 +182,7 @@ def train(case: Case, path: str) -> Run:
     trainer = TrainerGivenCompletions(
         policy,
         args,
-        Dataset.from_dict({"prompt": prompts, "answer": [answer for _, answer, _ in SAMPLES]}),
+        Dataset.from_dict({"prompt": prompts, "answer": of_prompts}),
         processing_class=tokenizer,
         peft_config=lora_config() if case.adapter == "new" else None,
         completions=completions,
@@ -224,6 +226,7 @@ def train(case: Case, path: str) -> Run:
             self_reward_weight=settings.get("self_reward_weight", 1.0),
             self_reward_when=settings.get("self_reward_when", "always"),
             scorer=settings.get("scorer", "policy"),
+            answer_max_length=settings.get("answer_max_length"),
         ),
         trainer.engine.sampler,
         {tuple(ids): given for ids, given in zip(all_ids, given_rewards(case.reward_funcs), strict=True)},
@@ -271,7 +274,7 @@ def score_generation(run: Run, number: int) -> tuple[list[Row], list[Scores]]:
         scores.append(
             reference.score_group(old_policy, run.reference_model, group, settings, run.given[tuple(prompt_ids)])
         )
-    assert len({row.ids for row in rows}) == len(rows), "rows are told apart by their ids"
+    assert len({row.ids_with_others for row in rows}) == len(rows), "rows are told apart by their ids"
     return rows, scores
 
 
@@ -310,7 +313,8 @@ def compare(run: Run) -> list[float]:
 
         old_logps, weights = joined(scores, "rationale_logp"), joined(scores, "weights")
         factors = row_factors(run, rows, scores)
-        samples = {sample[0].ids: sample for sample in zip(rows, old_logps, advantages, weights, factors, strict=True)}
+        of_rows = zip(rows, old_logps, advantages, weights, factors, strict=True)
+        samples = {sample[0].ids_with_others: sample for sample in of_rows}
         assert set(update.rows) <= samples.keys(), f"update {number} trained on rows that were never sampled"
         gradient, ratios = reference.update_gradient(
             run.policy_with(update.policy), [samples[ids] for ids in update.rows], run.settings
@@ -329,6 +333,10 @@ WHOLE = {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 1}
 REWARDS = ["logprob", "prob", "mean_prob", "geometric_mean", "jepo", "power", reference.surprise]
 # The answers of these samples have probabilities from e^-71 to e^-38, the template among them
 FLOOR = {"reward_type": "jepo", "jepo_floor": 1e-20}
+
+# Lists of different lengths; one of a single answer, one in which the same answer stands twice. Some are as likely as others,
+# so that they have shares
+SEVERAL = [["3", "4", "three (3)"], ["nine (9)"], ["14", "9 or 14", " 14\n", "15"]]
 
 CASES = {
     **{f"{getattr(r, '__name__', r)}": Case({"reward_type": r}) for r in REWARDS},
@@ -502,6 +510,47 @@ CASES = {
             ("some samples without reward", {"self_reward_weight": 0.0, "jepo_floor": 0.2}, [share]),
         )
     },
+    **{
+        f"{getattr(r, '__name__', r)}, several answers, {tokens}": Case(
+            {"reward_type": r, "reward_tokens": tokens}, answers=SEVERAL
+        )
+        for r in REWARDS
+        for tokens in (ALL_TOKENS, ANSWER_TOKENS)
+    },
+    **{
+        f"{reward}, several answers, {name}": Case({"reward_type": reward, **more}, answers=SEVERAL, **of_case)
+        for reward in ("mean_prob", "jepo")
+        for name, more, of_case in (
+            ("without accumulation", WHOLE, {}),
+            ("separate rows", {"share_prompts": False}, {}),
+            ("absolute positions", {}, {"kind": "gpt2"}),
+            ("the reference scores", {"scorer": "reference", "beta": 0.0}, {}),
+            ("truncated", {"answer_max_length": 4, "truncate_answers": True}, {}),
+        )
+    },
+    **{
+        f"several answers, {name}": Case(more, answers=SEVERAL, **of_case)
+        for name, more, of_case in (
+            ("one row in a micro-batch", {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 12}, {}),
+            ("two passes", {"num_iterations": 2, **WHOLE}, {"steps": 2, "must_clip": True}),
+            (
+                "two updates per generation",
+                {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "steps_per_generation": 4},
+                {"steps": 4},
+            ),
+            ("new adapter", WHOLE, {"adapter": "new"}),
+            ("given adapter", {}, {"adapter": "given"}),
+            ("conversational, pad is eos", {}, {"conversational": True, "pad_is_eos": True}),
+            ("padded to a multiple", {"pad_to_multiple_of": 32}, {}),
+            ("padded to a multiple, separate rows", {"pad_to_multiple_of": 32, "share_prompts": False}, {}),
+            ("log-probs of the engine", {}, {"engine_logps": True}),
+            ("clipped rewards", {"reward_clip_range": (-64.0, -37.0)}, {}),
+            ("with functions", {}, {"reward_funcs": [verdict, share]}),
+            ("jepo with functions", {"reward_type": "jepo"}, {"reward_funcs": [verdict, share]}),
+            ("functions alone", {"self_reward_weight": 0.0, "answer_coef": 0.0}, {"reward_funcs": [verdict]}),
+        )
+    },
+    "lists of one answer": Case(answers=[[answer] for _, answer, _ in SAMPLES]),
     "padded to a multiple": Case({"pad_to_multiple_of": 32}),
     "padded to a multiple, separate rows": Case({"pad_to_multiple_of": 32, "share_prompts": False}),
 }
@@ -553,6 +602,21 @@ def test_samples_cover_the_ways_a_rationale_ends():
     assert len({len(row.rationale) for row, _ in rows}) >= 6
 
 
+def test_several_answers_have_shares_and_are_best_in_turn(tmp_path):
+    """The comparison is worth what its answers are."""
+    run = train(Case({"reward_tokens": ANSWER_TOKENS}, answers=SEVERAL), str(tmp_path))
+    generation = run.trainer.engine.generations[0]
+    policy, rows = run.policy_with(generation.policy), score_generation(run, 0)[0]
+    smallest_largest, best = 1.0, set()
+    for row in rows:
+        with torch.no_grad():
+            answers = [reference.token_logps(policy, one)[1][one.template :] for one in (row, *row.others)]
+        smallest_largest = min(smallest_largest, torch.stack([y.sum() for y in answers]).softmax(0).max().item())
+        best.add(max(range(len(answers)), key=lambda j: answers[j].exp().mean()))
+    assert smallest_largest < 0.7
+    assert len(best) >= 2
+
+
 @pytest.mark.parametrize("reward_tokens", [ALL_TOKENS, ANSWER_TOKENS])
 def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     run = train(Case({"reward_tokens": reward_tokens}), str(tmp_path))
@@ -584,19 +648,21 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
 
 
 @pytest.mark.parametrize(
-    "config", [{}, WHOLE, {"share_prompts": False}], ids=["scores first", "in the loss", "padded"]
+    ("config", "answers"),
+    [({}, None), (WHOLE, None), ({"share_prompts": False}, None), ({}, SEVERAL)],
+    ids=["scores first", "in the loss", "padded", "several answers"],
 )
-def test_the_gain_by_rationales_agrees_with_the_reference(tmp_path, config):
-    run = train(Case(config), str(tmp_path))
+def test_the_gain_by_rationales_agrees_with_the_reference(tmp_path, config, answers):
+    run = train(Case(config, answers=answers), str(tmp_path))
     generation = run.trainer.engine.generations[0]
-    rows, scores = score_generation(run, generation)
+    rows, scores = score_generation(run, 0)
     old_policy, gains = run.policy_with(generation.policy), []
     for (prompt_ids, _), group in zip(generation.groups, scores, strict=True):
         answer, end = run.answers[tuple(prompt_ids)], run.end_of_turn_id
         bare = reference.make_row(run.tokenizer, prompt_ids, [end], answer, [end], end, run.settings)
         with torch.no_grad():
-            logps = reference.token_logps(old_policy, bare)[1]
-        gains += [own_logp - logps[bare.template :].sum().item() for own_logp in group.own_logp]
+            logps = [reference.token_logps(old_policy, one)[1][one.template :] for one in (bare, *bare.others)]
+        gains += [own_logp - reference.log_sum(logps) for own_logp in group.own_logp]
     logged = run.trainer.state.log_history[0]
     assert abs(sum(gains) / len(gains)) > 0.1
     close(logged["latro/rationale_gain"], sum(gains) / len(gains), "latro/rationale_gain")

@@ -149,6 +149,30 @@ def test_an_answer_that_is_no_text_names_the_row(build):
     says(error, "row 0", "answer 3", "text")
 
 
+@pytest.mark.parametrize("answer", [[], ["2", " "], ["2", None]], ids=str)
+def test_a_list_of_answers_with_something_else_in_it_names_the_row(build, answer):
+    with pytest.raises(ValueError) as error:
+        build(rows(prompt=["a", "b"], answer=[["1", "one"], answer]))
+    says(error, "train_dataset", "row 1", f"answer {answer!r}", "a list of such texts")
+
+
+def test_an_answer_that_is_longer_than_its_limit_names_the_row(build):
+    """The bound is sharp: the answer, what follows it and the end token, bytes here."""
+    dataset = rows(prompt=["a", "b"], answer=[["1", "one"], ["a paragraph", "2"]])
+    with pytest.raises(ValueError) as error:
+        build(dataset, answer_max_length=12)
+    says(error, "row 1", "13 tokens", "`answer_max_length` is 12", "truncate_answers=True")
+    build(dataset, answer_max_length=13)
+    build(dataset, answer_max_length=1, truncate_answers=True)
+
+
+def test_an_answer_that_is_longer_than_its_limit_in_an_iterable_dataset(build):
+    dataset = rows(prompt=["a", "b", "c"], answer=["a paragraph"] * 3).to_iterable_dataset()
+    with pytest.raises(ValueError) as error:
+        build(dataset, max_steps=1, answer_max_length=12).train()
+    says(error, "13 tokens", "`answer_max_length` is 12")
+
+
 def test_an_empty_answer_in_an_iterable_dataset(build):
     dataset = rows(prompt=["a", "b", "c"], answer=["1", "", "3"]).to_iterable_dataset()
     with pytest.raises(ValueError) as error:
@@ -169,9 +193,24 @@ def test_a_prompt_that_just_fits_is_taken(build):
     answer = len(" The answer is 1.") + 1  # bytes and the end token
     dataset = rows(prompt=["x" * (100 - 32 - answer)], answer=["1"])
     build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
-    dataset = rows(prompt=["x" * (100 - 32 - answer + 1)], answer=["1"])
-    with pytest.raises(ValueError):
-        build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
+    dataset = rows(prompt=["x" * (100 - 32 - answer)], answer=[["1", "2"]])
+    build(dataset, model={"max_position_embeddings": 100}, max_completion_length=32)
+    longer = "x" * (100 - 32 - answer + 1)
+    for of_row in ("1", ["1", "2"]):
+        with pytest.raises(ValueError):
+            build(
+                rows(prompt=[longer], answer=[of_row]),
+                model={"max_position_embeddings": 100},
+                max_completion_length=32,
+            )
+    dataset = rows(prompt=[longer], answer=["a paragraph"])  # of which one byte is left
+    build(
+        dataset,
+        model={"max_position_embeddings": 100},
+        max_completion_length=32,
+        answer_max_length=1,
+        truncate_answers=True,
+    )
 
 
 def test_a_prompt_without_room_where_positions_are_absolute(build):

@@ -2,6 +2,7 @@
 """Evaluations as a whole: in memory, and `trl-latro evaluate` with its files, stops, processes and comparisons."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -116,6 +117,26 @@ def test_every_line_is_what_one_computes_from_its_text() -> None:
     per_question = [sum(one.correct for one in generations[5 * q + 1 : 5 * q + 5]) / 4 for q in range(5)]
     assert metrics["sample_accuracy"].value == pytest.approx(sum(per_question) / 5)
     assert metrics["answer_logp_gold_rationale"].value > metrics["answer_logp_no_rationale"].value
+
+
+def test_several_right_answers_are_scored_together_and_any_is_right() -> None:
+    model, tokenizer, dataset = dial()
+    lists = [[one, *sorted({"1", "2", "3"} - {one})[:row]] for row, one in enumerate(dataset["answer"][:3])]
+    several = dataset.select(range(3)).remove_columns("answer").add_column("answer", lists)
+    settings = {"num_samples": 4, "max_completion_length": 64}
+    _, generations = evaluate(model, tokenizer, several, **settings)
+    assert sorted({len(one.answer) for one in generations}) == [1, 2, 3]
+    generations = [one for one in generations if "\ufffd" not in one.completion]  # tokens that are no text
+    assert len(generations) > 10
+    for one in generations:
+        assert one.correct == (one.extracted in one.answer)
+        prompt, rationale = tokenizer.encode(one.prompt), one.completion.partition(" The answer is ")[0]
+        references = [
+            tokenizer.encode(f" The answer is {answer}.") + [tokenizer.eos_token_id] for answer in one.answer
+        ]
+        logps = [plain_logp(model, prompt + tokenizer.encode(rationale), reference) for reference in references]
+        assert one.answer_logp == pytest.approx(math.log(sum(map(math.exp, logps))), abs=1e-3)
+        assert one.answer_tokens == len(references[logps.index(max(logps))])
 
 
 @pytest.mark.parametrize("limit", [8, 16])

@@ -8,6 +8,7 @@ import pytest
 
 from trl_latro.answer_template import AnswerTemplate
 from trl_latro.grading import (
+    NO_ANSWER,
     Grade,
     formulas,
     grade_answer,
@@ -155,6 +156,38 @@ def test_a_grader_of_the_users_own_sees_the_extracted_text_and_the_whole_row() -
     )
     assert not grade_completion("It is Paris.", row, TEMPLATE, grader).correct
     assert seen == [("City of Light", row)], "nothing to grade where there is no answer"
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        ("The answer is 4.", Grade("4", True, "four")),
+        ("The answer is FOUR.", Grade("FOUR", True, "four")),
+        ("The answer is 5.", Grade("5", False, "5")),
+        ("The answer is U. S. Grant.", Grade("U. S. Grant", True, "four")),
+        ("I do not know.", NO_ANSWER),
+    ],
+)
+def test_any_of_several_right_answers_is_right_and_a_vote_for_the_first(completion: str, expected: Grade) -> None:
+    row = {"answer": ["four", "4", "U. S. Grant"]}
+    assert grade_completion(completion, row, TEMPLATE, grade_answer) == expected
+
+
+def test_a_grader_sees_several_right_answers_one_by_one() -> None:
+    seen = []
+
+    def grader(extracted: str, row: dict) -> bool:
+        seen.append(row["answer"])
+        return False
+
+    assert not grade_completion("The answer is 5.", {"answer": ["four", "4"]}, TEMPLATE, grader).correct
+    assert seen == ["four", "4"]
+
+
+def test_the_lenient_reading_knows_several_right_answers() -> None:
+    row = {"answer": ["Paris", "18"]}
+    assert grade_flexibly("6 and 12 make 18.", row, TEMPLATE, grade_answer) == Grade("18", True, "Paris")
+    assert grade_flexibly("6 and 12 make 17.", row, TEMPLATE, grade_answer) == Grade("17", False, "17")
 
 
 def test_votes_join_the_forms_of_a_wrong_number() -> None:

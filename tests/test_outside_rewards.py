@@ -261,6 +261,8 @@ def test_combinations_without_meaning_are_refused(
         ({"self_reward_weight": 0.0, "self_reward_when": "unverified"}, "no self-reward to add"),
         ({"self_reward_weight": 0.0, "scorer": "reference"}, "nobody scores"),
         ({**RLVR, "stop_on_collapse": True}, "no answer is scored"),
+        ({**RLVR, "answer_max_length": 8}, "`answer_max_length` is 8, but .* no answer is scored"),
+        ({"truncate_answers": True}, "nothing to truncate to"),
         ({"reward_type": "jepo", "reward_clip_range": (0.0, 1.0)}, "cannot be clipped row by row"),
     ],
     ids=str,

@@ -9,7 +9,16 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from any_tokenizer import TOKENIZERS, end_tokens, ids_of, property_test, random_ids, text_in_row
 from trl_latro.answer_template import AnswerTemplate
-from trl_latro.packing import count_template_tokens, encode_answer, encode_answers, pack_rows, trim_padding
+from trl_latro.packing import (
+    EncodedAnswer,
+    count_template_tokens,
+    encode_answer,
+    encode_answers,
+    pack_rows,
+    pack_samples,
+    trim_padding,
+)
+from trl_latro.several_answers import fold_tokens, unfold_answers
 from trl_latro.truncation import ContinuationDecoder, Rationale, Truncator
 
 
@@ -156,7 +165,7 @@ def test_the_templates_tokens_are_all_that_have_nothing_of_the_answer(tokenizer,
     rationale = Rationale(data.draw(random_ids(tokenizer)), data.draw(st.sampled_from([" ", "", "\n", "é "])), True)
     decode = ContinuationDecoder(tokenizer)
 
-    (ids,), (length,) = encode_answers([rationale], [answer], AnswerTemplate(template), decode, END)
+    (((ids, length),),) = encode_answers([rationale], [answer], AnswerTemplate(template), decode, END)
 
     before, _, after = template.partition("{answer}")
     own_text = answer.strip() + after
@@ -194,7 +203,7 @@ def test_the_answers_own_tokens(name, template, answer, tokens, rationale):
     tokenizer = TOKENIZERS[name]
     rationale_ids = tokenizer.encode(rationale) if rationale else []
 
-    (ids,), (length,) = encode_answers(
+    (((ids, length),),) = encode_answers(
         [Rationale(rationale_ids, " ", True)], [answer], AnswerTemplate(template), ContinuationDecoder(tokenizer), END
     )
 
@@ -206,6 +215,38 @@ def test_a_token_over_template_and_answer_is_the_answers():
     ids = [*ids_of(tokenizer, ["Ġan", "sw", "er", "Ġ1", "2"]), END]
     decode = ContinuationDecoder(tokenizer)
     assert [count_template_tokens(ids, own, decode) for own in ("12", "er 12", "nswer 12")] == [3, 2, 0]
+
+
+def encoded_texts(answers: list[str], **settings: int) -> list[str]:
+    tokenizer = TOKENIZERS["byte-level"]
+    decode = ContinuationDecoder(tokenizer)
+    template, rationale = AnswerTemplate("It is {answer}."), Rationale([], " ", True)
+    (of_row,) = encode_answers([rationale], [answers], template, decode, tokenizer.eos_token_id, **settings)
+    assert all(decode(one.ids[: one.template_length]) == " It is" for one in of_row)
+    return [decode(one.ids[one.template_length :]) for one in of_row]
+
+
+def test_an_answer_counts_once():
+    assert encoded_texts(["9", "14", " 9 ", "14"]) == [f" 9.{tiny.EOS}", f" 14.{tiny.EOS}"]
+
+
+def test_a_truncated_answer_has_no_end_of_turn_token():
+    # tokens are " 1" and "7"
+    assert encoded_texts(["17"], max_length=4) == [f" 17.{tiny.EOS}"]
+    assert encoded_texts(["17"], max_length=3) == [" 17."]
+    assert encoded_texts(["17", "18"], max_length=2) == [" 17", " 18"]
+    assert encoded_texts(["17", "18"], max_length=1) == [" 1"], "what is truncated to the same text counts once"
+
+
+def test_a_truncated_answer_stands_for_those_that_begin_with_it():
+    tokenizer = TOKENIZERS["byte-level"]
+    decode, rationale = ContinuationDecoder(tokenizer), Rationale([], " ", True)
+    answers = [["17", "1"]]
+    how = (AnswerTemplate("{answer}"), decode, tokenizer.eos_token_id)
+    ((both, short),) = encode_answers([rationale], answers, *how, 2)
+    assert [decode(one.ids) for one in (both, short)] == [" 17", f" 1{tiny.EOS}"]
+    ((short,),) = encode_answers([rationale], [["17", "1"]], *how, 1)
+    assert decode(short.ids) == " 1"
 
 
 # ---- rows ----
@@ -275,6 +316,55 @@ def test_trimmed_rows_are_those_packed_alone(rows, multiple, data):
     assert trimmed.pop("advantages") is advantages
     assert trimmed.keys() == alone.keys()
     assert all(torch.equal(trimmed[name], alone[name]) for name in alone)
+
+
+samples = st.lists(
+    st.tuples(
+        st.lists(tokens, min_size=1, max_size=6),
+        st.lists(tokens, max_size=6),
+        st.lists(st.lists(tokens, min_size=1, max_size=6), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@property_test
+@given(samples=samples, multiple=multiples)
+def test_samples_with_several_answers_are_rows_with_one_each(samples, multiple):
+    prompts, rationales, answers = map(list, zip(*samples, strict=True))
+    batch = pack_samples(
+        prompts, rationales, [[EncodedAnswer(ids, 1) for ids in one] for one in answers], PAD, multiple
+    )
+
+    for row, (prompt, rationale, of_sample) in enumerate(samples):
+        flat = [token for ids in of_sample for token in ids]
+        ids = [*prompt, *rationale, *flat]
+        assert batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist() == ids
+        assert batch["input_ids"][row][batch["rationale_mask"][row].bool()].tolist() == rationale
+        assert batch["input_ids"][row][batch["answer_mask"][row].bool()].tolist() == flat
+        own = [token for ids in of_sample for token in ids[1:]]
+        assert batch["input_ids"][row][batch["own_mask"][row].bool()].tolist() == own
+        for number, ids in enumerate(of_sample, start=1):
+            assert batch["input_ids"][row][batch["answer_index"][row] == number].tolist() == ids
+
+    unfolded = unfold_answers(batch, multiple)
+    flat_rows = [(prompt, rationale, ids) for prompt, rationale, of_sample in samples for ids in of_sample]
+    alone = pack_rows(*map(list, zip(*flat_rows, strict=True)), PAD, multiple)
+    for name in ("attention_mask", "rationale_mask", "answer_mask"):
+        assert torch.equal(unfolded[name], alone[name])
+    is_token = alone["attention_mask"].bool()
+    assert torch.equal(unfolded["input_ids"][is_token], alone["input_ids"][is_token])
+    folded = fold_tokens(unfolded["input_ids"], unfolded, batch)
+    is_token = batch["attention_mask"].bool()
+    assert torch.equal(folded[is_token], batch["input_ids"][is_token])
+    assert (unfolded is batch) == all(len(of_sample) == 1 for of_sample in answers), "nothing is computed twice"
+
+
+def test_log_probs_of_the_engine_stand_on_the_rationale_of_a_sample_with_several_answers():
+    answers = [[EncodedAnswer([5], 0), EncodedAnswer([6, 6], 0)], [EncodedAnswer([5], 0)]]
+    batch = pack_samples([[1, 2], [1]], [[4, 4], [3]], answers, PAD, sampling_logps=[[-0.5, -0.25], [-2.0]])
+    assert batch["sampling_logps"].tolist() == [[0, 0, -0.5, -0.25, 0, 0, 0], [0, -2.0, 0, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "mistral", "phi3", "gpt2"])

@@ -95,6 +95,22 @@ def test_a_plan_reads_local_data(model: str, tmp_path: Path, capsys: pytest.Capt
     assert "Fits into 8 GiB" in out
 
 
+def test_a_plan_counts_a_row_for_each_right_answer(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [["1", "one", "a paragraph"], ["2"], ["3"]]
+    lines = [json.dumps({"question": f"{row}?", "answer": answer}) for row, answer in enumerate(answers)]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    arguments = ["--model_name_or_path", model, "--task", str(tmp_path), "--validation_size", "0", "--gpu_memory", "8"]
+    arguments += ["--max_steps", "1", "--max_completion_length", "64"]
+    main(arguments)
+    out = capsys.readouterr().out
+    assert "training step, 48 rows" in out
+    assert f"{len(' The answer is a paragraph.') + 1} (answer)" in out
+    main([*arguments, "--answer_max_length", "2", "--truncate_answers", "True"])
+    assert f"{len(' The answer is .') + 2} (answer)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("task", "epochs"),
     [("gsm8k", "0.39 of an epoch (7,217 questions)"), ("arc_challenge", "2.51 epochs (1,119 questions)")],

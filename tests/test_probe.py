@@ -349,6 +349,13 @@ def test_what_cannot_be_probed_is_said_first(tmp_path: Path, options: list[str],
         main(["--model_name_or_path", str(PUZZLES / "dial_base_model"), "--output_dir", str(tmp_path), *options])
 
 
+def test_lists_of_answers_cannot_be_probed(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text('{"question": "a?", "answer": ["b", "c"]}\n')
+    model = ["--model_name_or_path", str(PUZZLES / "dial_base_model"), "--output_dir", str(tmp_path / "probe")]
+    with pytest.raises(ValueError, match="lists of right answers"):
+        main([*model, "--task", str(tmp_path / "test.jsonl"), "--split", "test"])
+
+
 def test_a_model_without_rationales_is_said_so() -> None:
     probed = [
         one._replace(samples=[s._replace(rationale_tokens=0) for s in one.samples]) for one in weak_model(1, 1, 0)

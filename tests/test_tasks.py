@@ -222,6 +222,13 @@ def test_a_file_of_ones_own_needs_no_code(tmp_path: Path) -> None:
     assert "rationale" not in row
 
 
+def test_a_question_may_have_several_answers(tmp_path: Path) -> None:
+    lines = [{"question": "2 + 2?", "answer": [" four", 4]}, {"question": "Capital of France?", "answer": "Paris"}]
+    write_lines(tmp_path, lines)
+    rows = get_task(str(tmp_path / "train.jsonl")).load("test", conversational=False)
+    assert rows["answer"] == [["four", "4"], ["Paris"]], "a column has lists or texts, not both"
+
+
 def test_a_folder_of_ones_own_may_mix_formats(tmp_path: Path) -> None:
     write_lines(tmp_path, [{"question": "a?", "answer": "1"}])
     write_csv(tmp_path / "test.csv", [["question", "answer"], ["b?", "2"]])
@@ -249,7 +256,12 @@ def test_a_folder_of_ones_own_may_mix_formats(tmp_path: Path) -> None:
         ),
         ("my.csv", "question,answer\n", "my.csv holds no rows"),
         ("my.csv", "question,answer\na?,\n", "line 2: answer should be a non-empty text, got ''"),
-        ("my.jsonl", '{"question": "a?", "answer": [1]}', r"line 1: answer should be a non-empty text, got \[1\]"),
+        (
+            "my.jsonl",
+            '{"question": "a?", "answer": []}',
+            r"line 1: answer should be a non-empty text or a list .* got \[\]",
+        ),
+        ("my.jsonl", '{"question": "a?", "answer": ["b", ""]}', "Each of answer should be a non-empty text, got ''"),
         ("my.jsonl", '{"question": "a?", "answer": true}', "line 1: answer should be a non-empty text, got True"),
         ("my.jsonl", "", "my.jsonl holds no rows"),
     ],

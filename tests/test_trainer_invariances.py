@@ -178,7 +178,8 @@ def test_accumulation_changes_nothing(tmp_path, reward):
     ],
     ids=["within an epoch", "after the first epoch", "within a generation batch", "a schedule of the reward"],
 )
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more):
+@pytest.mark.parametrize("several", [False, True], ids=["one answer", "several answers"])
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more, several):
     """Really sampling, with an evaluation between; two prompts make an update."""
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 4}
     settings |= {
@@ -190,7 +191,10 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, prompts, more):
 
     def run(checkpoint: str | None) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
         trainer = sampling_trainer(
-            tmp_path, train_dataset=tiny.tiny_dataset(prompts), eval_dataset=tiny.tiny_dataset(2), settings=settings
+            tmp_path,
+            train_dataset=tiny.tiny_dataset(prompts, several_answers=several),
+            eval_dataset=tiny.tiny_dataset(2, several_answers=several),
+            settings=settings,
         )
         trainer.train(resume_from_checkpoint=checkpoint)
         # times, and the mean loss of the updates that this process made

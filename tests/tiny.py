@@ -180,15 +180,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {name: value for name, value in json.loads(path.read_text()).items() if name != "transformers_version"}
 
 
-def tiny_dataset(num_rows: int = 8, conversational: bool = False) -> Dataset:
-    """Additions with prompts and answers of mixed lengths, the same at every call."""
+def tiny_dataset(num_rows: int = 8, conversational: bool = False, several_answers: bool = False) -> Dataset:
+    """
+    Additions with prompts and answers of mixed lengths, the same at every call; with `several_answers` of one to three
+    each.
+    """
     rows = []
     for index in range(num_rows):
         left, right = 7 * index + 1, (37 * index) % 101
         question = f"What is {left} + {right}?" + " Think." * (index % 3)
         prompt = [{"role": "user", "content": question}] if conversational else f"{question}\n"
         answer = str(left + right) if index % 2 == 0 else f"{left + right} ({left} and {right})"
-        rows.append({"prompt": prompt, "answer": answer})
+        answers = [answer, f"{left} + {right}", "not known"][: 1 + index % 3]
+        rows.append({"prompt": prompt, "answer": answers if several_answers else answer})
     return Dataset.from_list(rows)
 
 

@@ -13,6 +13,11 @@ _FIELD = "{answer}"
 _EXTRA_TOKENS = 16
 
 
+def list_answers(answer: str | list[str]) -> list[str]:
+    """The right answers of a row, whose `answer` is one or a list of them."""
+    return [answer] if isinstance(answer, str) else answer
+
+
 @dataclass(frozen=True)
 class AnswerTemplate:
     """
@@ -76,10 +81,17 @@ class AnswerTemplate:
         before = self.text.partition(_FIELD)[0].rstrip()
         return [before] if before else []
 
-    def token_budget(self, tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> int:
+    def lengths(
+        self, tokenizer: PreTrainedTokenizerBase, answers: Sequence[str | list[str]], lead: str = ""
+    ) -> list[int]:
+        """Tokens of each row's longest answer in the template, behind `lead`."""
+        texts = [lead + self.fill(answer) for of_row in answers for answer in list_answers(of_row)]
+        lengths = map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
+        return [max(next(lengths) for _ in list_answers(of_row)) for of_row in answers]
+
+    def token_budget(self, tokenizer: PreTrainedTokenizerBase, answers: Sequence[str | list[str]]) -> int:
         """Tokens in which a completion gives its answer: those of the longest reference in the template, and 16 more."""
-        texts = [self.fill(answer) for answer in answers]
-        return max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]) + _EXTRA_TOKENS
+        return max(self.lengths(tokenizer, answers)) + _EXTRA_TOKENS
 
     def extract(self, completion: str, reference: str) -> str | None:
         """

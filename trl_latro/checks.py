@@ -15,6 +15,7 @@ from .durability.checkpoints import check_writable
 from .durability.hub import make_repository
 from .eval_samples import metric_names
 from .latro_config import LaTROConfig
+from .packing import EncodedAnswer
 from .thinking import Thinking, find_thinking
 from .truncation import check_stop_strings
 
@@ -131,14 +132,14 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
     Check prompts and answers; `where` names the rows, as "`train_dataset` row {row}", with `{row}` left open.
 
     Raises:
-        `ValueError`: a prompt that is neither text nor messages, an answer that is empty or not text, messages without a
-        chat template.
+        `ValueError`: a prompt that is neither text nor messages, an answer that is empty or neither text nor a list of texts,
+        messages without a chat template.
     """
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        if not isinstance(answer, str) or not answer.strip() or not _is_unicode(answer):
+        if not (answer and all(map(_is_text, answer)) if isinstance(answer, list) else _is_text(answer)):
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has the answer {answer!r}, but every row needs a reference answer as "
-                "non-empty text. Remove the row or fill in its answer."
+                "non-empty text, or a list of such texts where several are right. Remove the row or fill in its answer."
             )
         if not (isinstance(prompt, str) and _is_unicode(prompt) or _is_messages(prompt)):
             raise ValueError(
@@ -150,6 +151,10 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
                 f"{_name_row(where, row, prompt)} has messages as its prompt, but the tokenizer has no chat template. "
                 "Use an instruction-tuned model, set `tokenizer.chat_template`, or make the prompts plain text."
             )
+
+
+def _is_text(answer: Any) -> bool:
+    return isinstance(answer, str) and bool(answer.strip()) and _is_unicode(answer)
 
 
 def _is_unicode(text: str) -> bool:
@@ -202,7 +207,7 @@ def check_columns(columns: Sequence[str], name: str) -> None:
     if missing:
         raise ValueError(
             f"`{name}` has no column {' and no column '.join(map(repr, missing))}; its columns are {list(columns)}. "
-            "Rename the columns to 'prompt' (text or messages) and 'answer' (text), for example with "
+            "Rename the columns to 'prompt' (text or messages) and 'answer' (text or texts), for example with "
             "`dataset.rename_column`."
         )
 
@@ -265,6 +270,33 @@ def check_lengths(
                 f"{max_completion_length} and an answer of {answer_length} tokens needs {needed} positions, but the model "
                 f"has {max_positions}. Remove the row, shorten its prompt, or lower `max_completion_length`."
             )
+
+
+def check_answer_lengths(
+    prompts: Sequence[Any],
+    answers: Sequence[Sequence[EncodedAnswer]],
+    answer_max_length: int,
+    where: str,
+    first_row: int = 0,
+) -> list[int]:
+    """
+    Check that no answer is longer than the user expects.
+
+    Returns:
+        `list[int]`: tokens of the longest answer of each row, in the template.
+
+    Raises:
+        `ValueError`: one has more than `answer_max_length` tokens behind the template's.
+    """
+    for row, (prompt, of_row) in enumerate(zip(prompts, answers, strict=True), start=first_row):
+        longest = max(len(one.ids) - one.template_length for one in of_row)
+        if longest > answer_max_length:
+            raise ValueError(
+                f"{_name_row(where, row, prompt)} has an answer of {longest} tokens, with what follows it and the end-of-turn "
+                f"token, but `answer_max_length` is {answer_max_length}. Raise it, remove the row, or set "
+                "`truncate_answers=True`."
+            )
+    return [max(len(one.ids) for one in of_row) for of_row in answers]
 
 
 def check_rows_fit(train_dataset: Any, eval_dataset: Any, check: Callable[..., Any]) -> None:

@@ -24,6 +24,7 @@ _WHOLE_OR_NONE = {
     "num_generations_eval": (1, ""),
     "steps_per_generation": (1, ""),
     "generation_batch_size": (1, ""),
+    "answer_max_length": (1, "an answer needs a token"),
 }
 _NOT_NEGATIVE = {
     "beta": "it would reward rationales for leaving the reference model",
@@ -41,6 +42,7 @@ _SHARES_OR_NONE = {"reward_power_end": _SHARES["reward_power"]}
 _FLAGS = (
     *(
         "share_prompts",
+        "truncate_answers",
         "skip_nonfinite_steps",
         "monitor_collapse",
         "stop_on_collapse",

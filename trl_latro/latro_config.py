@@ -42,6 +42,11 @@ class LaTROConfig(RLOOConfig):
             closed block. If `None`, what the chat template says; an empty list for a model that does not think. Where the
             chat template closes the block at once, as Qwen3's does with `chat_template_kwargs={"enable_thinking": False}`,
             thinking is off and the rationale is the visible text.
+        answer_max_length (`int`, *optional*):
+            Tokens that an answer has at most, without the template before it, with what follows and the end-of-turn token.
+            A longer one raises an error before training. If `None`, there is no limit.
+        truncate_answers (`bool`, *optional*, defaults to `False`):
+            Whether longer answers are truncated to `answer_max_length` instead. No end-of-turn token follows then.
 
         > Parameters that control the objective
 
@@ -163,6 +168,20 @@ class LaTROConfig(RLOOConfig):
         metadata={
             "help": "The two tags between which the model thinks, as in <think> </think>. The rationale is what is thought. If "
             "not set, read from the chat template. An empty list (in a --config file) is for a model that does not think."
+        },
+    )
+
+    answer_max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens that an answer has at most, without the template before it, with what follows and the "
+            "end-of-turn token. A longer one is an error. If not set, there is no limit."
+        },
+    )
+    truncate_answers: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether longer answers are truncated to answer_max_length instead; no end-of-turn token follows then."
         },
     )
 
@@ -290,6 +309,15 @@ class LaTROConfig(RLOOConfig):
             )
 
     def _check_scoring(self) -> None:
+        if self.truncate_answers and self.answer_max_length is None:
+            raise ValueError(
+                "`truncate_answers` is True, but `answer_max_length` is not set, so there is nothing to truncate to: set it."
+            )
+        if self.answer_max_length is not None and not self.scores_answers:
+            raise ValueError(
+                f"`answer_max_length` is {self.answer_max_length}, but with `self_reward_weight` 0 and `answer_coef` 0 no "
+                "answer is scored: leave it unset."
+            )
         if self.self_reward_weight > 0:
             return
         if self.self_reward_when != "always":
@@ -372,6 +400,11 @@ class LaTROConfig(RLOOConfig):
         if self.reward_power_end is None or max_steps == 0:
             return self.reward_power
         return self.reward_power + (self.reward_power_end - self.reward_power) * step / max_steps
+
+    @property
+    def answer_limit(self) -> int | None:
+        """Tokens that answers are truncated to, without the template before them."""
+        return self.answer_max_length if self.truncate_answers else None
 
     @property
     def scores_answers(self) -> bool:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from trl.models import unwrap_model_for_generation
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id, use_adapter
 
-from . import checks, objective, outside_rewards, samples, shared_prompt
+from . import checks, objective, outside_rewards, samples, several_answers, shared_prompt
 from .answer_template import AnswerTemplate
 from .collapse_monitor import CollapseMonitor
 from .durability.trainer import DurableTrainer
@@ -34,7 +34,7 @@ from .loading import load_processing_class
 from .micro_batches import form_micro_batches, scores_in_loss
 from .model_card import PAPER
 from .outside_rewards import RewardFunc
-from .packing import encode_answers, pack_rows, split_rows, trim_padding
+from .packing import EncodedAnswer, encode_answers, pack_samples, split_rows, trim_padding
 from .prompting import find_prompting
 from .prompts import find_max_positions, fit_answer_budget, tokenize_prompts
 from .rationale_gain import logps_without_rationale
@@ -46,10 +46,14 @@ from .rollout.transformers_engine import TransformersEngine
 from .rollout.vllm_engine import VLLMEngine
 from .samples import LossColumns, Rollout, SampleColumns, ScoredSamples
 from .step_guard import StepGuard
-from .truncation import Truncator
+from .truncation import Rationale, Truncator
 
 
 logger = logging.getLogger(__name__)
+
+EvalDataset: TypeAlias = (
+    Dataset | IterableDataset | DatasetDict | IterableDatasetDict | dict[str, Dataset | IterableDataset]
+)
 
 
 class LaTROTrainer(DurableTrainer, RLOOTrainer):
@@ -94,7 +98,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         args ([`LaTROConfig`], *optional*):
             Configuration for this trainer. If `None`, a default configuration is used.
         train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
-            Dataset to use for training, with the columns `"prompt"` (text or messages) and `"answer"` (text).
+            Dataset to use for training, with the columns `"prompt"` (text or messages) and `"answer"` (text or texts).
         eval_dataset ([`~datasets.Dataset`], [`~datasets.IterableDataset`], [`~datasets.DatasetDict`], [`~datasets.IterableDatasetDict`] or `dict[str, Dataset | IterableDataset]`, *optional*):
             Dataset to use for evaluation. It must meet the same requirements as `train_dataset`.
         processing_class ([`~transformers.PreTrainedTokenizerBase`], *optional*):
@@ -134,12 +138,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         model: str | PreTrainedModel | PeftModel,
         args: LaTROConfig | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset
-        | IterableDataset
-        | DatasetDict
-        | IterableDatasetDict
-        | dict[str, Dataset | IterableDataset]
-        | None = None,
+        eval_dataset: EvalDataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
@@ -189,14 +188,17 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
             self.add_callback(self._monitor)
         checks.check_rows_fit(train_dataset, eval_dataset, self._check_lengths)
 
-    def _check_lengths(self, prompt: list, answer: list[str], where: str, first_row: int = 0) -> list[list[int]]:
+    def _check_lengths(self, prompt: list, answer: list, where: str, first_row: int = 0) -> list[list[int]]:
         """Tokens of the prompts, which fit into the model together with rationales and answers."""
         prompt_ids = checks.tokenize_checked(self._tokenize, prompt, where, first_row)
-        answers = [self.truncator.no_rationale().lead + self.answer_template.fill(text) for text in answer]
-        answer_ids = self._tokenizer(answers, add_special_tokens=False)["input_ids"]
-        lengths = [len(ids) for ids in prompt_ids], [len(ids) + 1 for ids in answer_ids]  # and the end-of-turn token
+        none, most = self.truncator.no_rationale(), self.args.answer_max_length
+        if most is None:  # and the end-of-turn token
+            lengths = [1 + number for number in self.answer_template.lengths(self._tokenizer, answer, none.lead)]
+        else:
+            encoded = self._encode_answers([none] * len(answer), answer, prompt[0])
+            lengths = checks.check_answer_lengths(prompt, encoded, most, where, first_row)
         limits = (self.max_completion_length, self.max_positions)
-        checks.check_lengths(prompt, *lengths, *limits, where, first_row)
+        checks.check_lengths(prompt, [len(ids) for ids in prompt_ids], lengths, *limits, where, first_row)
         return prompt_ids
 
     def _tokenize(self, prompts: list) -> list[list[int]]:
@@ -269,7 +271,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 self.vllm_generation.sync_weights()
             self._last_loaded_step = self.state.global_step
 
-    def _roll_out(self, prompt_ids: list[list[int]], answers: list[str]) -> list[Completion]:
+    def _roll_out(self, prompt_ids: list[list[int]], answers: list) -> list[Completion]:
         """A completion for each prompt. In evaluation, and for reward functions, completions go on to their answer."""
         if self._shares_prompts:
             for model in self._models:
@@ -356,24 +358,26 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
 
     # ---- pack ----
 
-    def _pack(
-        self, prompts: list, answers: list[str], prompt_ids: list[list[int]], completions: list[Completion]
-    ) -> dict[str, Tensor]:
-        """Rows of prompt, truncated rationale and, if it is scored, reference answer, with masks: `(B, L)` each."""
+    def _encode_answers(self, rationales: list[Rationale], answers: list, prompt: Any) -> list[list[EncodedAnswer]]:
+        """Tokens of the right answers of each row, behind prompts of the kind of this one."""
+        if not self.args.scores_answers:
+            return [[EncodedAnswer([], 0)] for _ in answers]
         end_of_turn_id = self._tokenizer.eos_token_id
-        if is_conversational({"prompt": prompts[0]}):
+        if is_conversational({"prompt": prompt}):
             end_of_turn_id = find_end_of_turn(self._tokenizer, self.eos_token_ids, self.chat_template_kwargs)
-        rationales = [one.rationale for one in completions]
         how = (self.answer_template, self.truncator.decode, end_of_turn_id)
-        answer_ids: list[list[int]] = [[] for _ in answers]
-        template_lengths = [0] * len(answers)
-        if self.args.scores_answers:
-            answer_ids, template_lengths = encode_answers(rationales, answers, *how)
+        return encode_answers(rationales, answers, *how, self.args.answer_limit)
+
+    def _pack(
+        self, prompts: list, answers: list, prompt_ids: list, completions: list[Completion]
+    ) -> dict[str, Tensor]:
+        """Rows of prompt, truncated rationale and, if they are scored, right answers, with masks: `(B, L)` each."""
+        rationales = [one.rationale for one in completions]
+        encoded = self._encode_answers(rationales, answers, prompts[0])
         # In evaluation nothing is corrected: its metrics are those of the samples as they were drawn
         logps = [one.logps for one in completions if one.logps is not None] if self.model.training else []
-        ids = (prompt_ids, [rationale.ids for rationale in rationales], answer_ids)
         padding = (self._tokenizer.pad_token_id, self.pad_to_multiple_of)
-        batch = pack_rows(*ids, *padding, template_lengths, logps or None)
+        batch = pack_samples(prompt_ids, [one.ids for one in rationales], encoded, *padding, logps or None)
         batch["reward_mask"] = batch["own_mask" if self.args.reward_tokens == "answer" else "answer_mask"]
         return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
@@ -404,27 +408,23 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             return self._score(self.model, batch)
 
-    def _per_token_logps(
-        self, model: nn.Module, batch: dict[str, Tensor], **kwargs: bool
-    ) -> tuple[Tensor, Any, Tensor | None]:
-        """
-        Log-probs on rationales and answers `(B, L)`, entropies there `(B, L)` where they are asked for, and the auxiliary
-        loss of a model of experts.
-        """
-        if self._shares_prompts:
+    def _per_token_logps(self, model: nn.Module, batch: dict[str, Tensor], **kwargs: bool) -> tuple[Tensor, Any, Any]:
+        """Log-probs on rationales and answers, and entropies if asked for, `(B, L)`; the auxiliary loss of experts."""
+        rows = several_answers.unfold_answers(batch, self.pad_to_multiple_of)  # (N, W), a row for each answer
+        aux_loss = None
+        if self._shares_prompts:  # a model of experts does not
             with self.accelerator.autocast():
-                return *shared_prompt.shared_logps(model, batch), None  # a model of experts does not share prompts
-        prompt_lengths = (batch["attention_mask"] - batch["rationale_mask"] - batch["answer_mask"]).sum(1)
-        shortest = int(prompt_lengths.min())
-        logps, entropies, aux_loss = self._get_per_token_logps_and_entropies(
-            model,
-            batch["input_ids"],
-            batch["attention_mask"],
-            logits_to_keep=batch["input_ids"].size(1) - shortest,
-            **kwargs,
-        )
-        entropies = None if entropies is None else F.pad(entropies, (shortest, 0))
-        return F.pad(logps, (shortest, 0)), entropies, aux_loss
+                logps, entropies = shared_prompt.shared_logps(model, rows)
+        else:
+            ids, mask = rows["input_ids"], rows["attention_mask"]
+            shortest = int((mask - rows["rationale_mask"] - rows["answer_mask"]).sum(1).min())  # of the prompts
+            logps, entropies, aux_loss = self._get_per_token_logps_and_entropies(
+                model, ids, mask, logits_to_keep=ids.size(1) - shortest, **kwargs
+            )
+            logps = F.pad(logps, (shortest, 0))
+            entropies = None if entropies is None else F.pad(entropies, (shortest, 0))
+        entropies = None if entropies is None else several_answers.fold_tokens(entropies, rows, batch)
+        return several_answers.fold_tokens(logps, rows, batch), entropies, aux_loss
 
     # ---- reward ----
 
@@ -436,11 +436,11 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         args, mode, rollout = self.args, self._mode, self._rollouts[self._mode]
         reward = args.reward_at(self.state.global_step, self.state.max_steps)
         old_logps = (logps * batch["rationale_mask"]).sum(1)  # (B,) log pi(z|x)
-        of_reward = batch["reward_mask"]
-        values, weights = objective.values_and_weights(reward.of_row, logps, of_reward)  # (B,), (B, L)
+        which = (batch["reward_mask"], batch["answer_index"])
+        values, weights = objective.values_of_answers(reward, logps, *which)  # (B,), (B, L)
         policy_values = values
         if args.scorer == "reference":
-            values, _ = objective.values_and_weights(reward.of_row, batch["reference_logps"], of_reward)
+            values, _ = objective.values_of_answers(reward, batch["reference_logps"], *which)
         own = samples.measure(logps, values, policy_values, batch)
 
         # Gathered, because the rationales of a prompt can be spread over processes
@@ -471,7 +471,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         counts = batch["finished"] if self.mask_truncated_completions else torch.ones_like(old_logps)  # (B,)
         if args.vllm_importance_sampling_correction:
             counts = counts * ratios
-        weights = objective.token_weights(weights, row_weights * counts, batch["answer_mask"], of_reward)
+        weights = objective.token_weights(weights, row_weights * counts, batch["answer_mask"], *which)
         return {"old_logps": old_logps, "advantages": advantages * counts, "answer_weights": weights}
 
     def _importance_ratios(self, columns: SampleColumns) -> Tensor:

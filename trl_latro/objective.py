@@ -24,6 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .several_answers import logps_of_answers, of_each_answer, to_answer_tokens
+
 
 REWARD_TOKENS = ("template_and_answer", "answer")
 """Tokens that a reward can be about: all that is scored (the paper's), or the answer's own and what follows."""
@@ -92,20 +94,24 @@ class Reward(NamedTuple):
             `values -> bounds`: from the values `(G, K)` of each prompt's rationales to one number that they are rewarded
             for together, `(G,)`; differentiable, symmetric, and defined for any K. If `None`, each is rewarded for its
             own value.
+        of_likelihood (`bool`, *optional*, defaults to `False`):
+            Whether `of_row` is a function of `sum_t logp_t` alone. Where a question has several right answers, it is then
+            taken of the log of the sum of their probabilities, else of each, and the best counts.
     """
 
     of_row: RowReward
     tokens: str
     of_group: GroupReward | None = None
+    of_likelihood: bool = False
 
 
 REWARDS: dict[str, Reward] = {
-    "logprob": Reward(logprob, tokens="template_and_answer"),
-    "prob": Reward(prob, tokens="answer"),
+    "logprob": Reward(logprob, tokens="template_and_answer", of_likelihood=True),
+    "prob": Reward(prob, tokens="answer", of_likelihood=True),
     "mean_prob": Reward(mean_prob, tokens="answer"),
     "geometric_mean": Reward(geometric_mean, tokens="answer"),
-    "jepo": Reward(logprob, tokens="template_and_answer", of_group=log_mean_prob),
-    "power": Reward(power, tokens="answer"),
+    "jepo": Reward(logprob, tokens="template_and_answer", of_group=log_mean_prob, of_likelihood=True),
+    "power": Reward(power, tokens="answer", of_likelihood=True),
 }
 
 
@@ -146,6 +152,44 @@ def values_and_weights(of_row: RowReward, logps: Tensor, mask: Tensor) -> tuple[
             )
         (weights,) = torch.autograd.grad(values.sum(), logps)
     return values.detach(), weights * mask
+
+
+def values_of_answers(reward: Reward, logps: Tensor, mask: Tensor, answer_index: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    Value `R` of each sample, whose question may have several right answers, and the weights `w_jt = dR / dlogp_jt`.
+
+    With `l_j` the log-likelihood of answer j and `L = log sum_j exp(l_j)`, a reward of the likelihood is `R(L)`, and
+    `w_jt = R'(L) exp(l_j - L)`: each answer has its share. Any other is `max_j R_j`, with the weights of that answer: a mean
+    over tokens is no probability that could be summed, and the maximum is continuous, so the gradient is exact almost
+    everywhere (the value of the likeliest answer would jump where another becomes the likeliest).
+
+    Args:
+        reward ([`Reward`]):
+            What is rewarded.
+        logps (`torch.Tensor` of shape `(B, L)`), mask (`torch.Tensor` of shape `(B, L)`):
+            As for [`values_and_weights`].
+        answer_index (`torch.Tensor` of shape `(B, L)`):
+            The answer that a column belongs to, see [`~trl_latro.several_answers`].
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: values of shape `(B,)` and weights of shape `(B, L)`, both detached.
+    """
+    if not mask.any():  # rows without an answer
+        return logps.new_zeros(len(logps)), torch.zeros_like(logps)
+    if reward.of_likelihood:
+        of_answers = logps_of_answers(logps.detach(), mask, answer_index)  # (B, J)
+        total = of_answers.logsumexp(1, keepdim=True)  # (B, 1)
+        # To such a reward, an answer of one token
+        values, slopes = values_and_weights(reward.of_row, total, torch.ones_like(total))  # (B,), (B, 1)
+        return values, to_answer_tokens(slopes * (of_answers - total).exp(), answer_index) * mask
+    of_each = of_each_answer(answer_index)  # (B, J, L)
+    samples, answers = of_each.any(2).nonzero(as_tuple=True)  # (N,) each
+    of_answer = of_each[samples, answers] & mask[samples].bool()  # (N, L)
+    values, weights = values_and_weights(reward.of_row, logps[samples], of_answer)  # (N,), (N, L)
+    table = values.new_full(of_each.shape[:2], -math.inf)  # (B, J)
+    table[samples, answers] = values
+    is_best = table.argmax(1)[samples] == answers  # (N,), one of each sample
+    return values[is_best], weights[is_best]
 
 
 def check_row_reward(of_row: RowReward) -> None:
@@ -385,10 +429,12 @@ def importance_ratios(
     return log_ratios.exp().clamp(max=clip_max).where(log_ratios.isfinite(), math.nan)  # (N,)
 
 
-def token_weights(weights: Tensor, row_weights: Tensor, answer_mask: Tensor, reward_mask: Tensor) -> Tensor:
+def token_weights(
+    weights: Tensor, row_weights: Tensor, answer_mask: Tensor, reward_mask: Tensor, answer_index: Tensor
+) -> Tensor:
     """
-    Weights of the answer term, `(B, T)`: those of the reward's own tokens, and their mean on the template's before them;
-    times their row's.
+    Weights of the answer term, `(B, T)`: those of the reward's own tokens, and their mean on the template's before them,
+    for each right answer; times their row's.
 
     Args:
         weights (`torch.Tensor` of shape `(B, T)`):
@@ -399,9 +445,13 @@ def token_weights(weights: Tensor, row_weights: Tensor, answer_mask: Tensor, rew
             1 on the scored tokens.
         reward_mask (`torch.Tensor` of shape `(B, T)`):
             1 on those of them that the reward is about.
+        answer_index (`torch.Tensor` of shape `(B, T)`):
+            The answer that a token belongs to.
     """
-    mean = weights.sum(1, keepdim=True) / reward_mask.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-    return (weights + mean * (answer_mask - reward_mask)) * row_weights[:, None]
+    of_each = of_each_answer(answer_index)  # (B, J, T)
+    counts = (of_each & reward_mask[:, None].bool()).sum(2).clamp(min=1)  # (B, J)
+    means = to_answer_tokens(weights[:, None].where(of_each, 0.0).sum(2) / counts, answer_index)  # (B, T)
+    return (weights + means * (answer_mask - reward_mask)) * row_weights[:, None]
 
 
 def rationale_loss(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:

@@ -9,12 +9,15 @@ be an EOS token, and then stands in the row as a token too.
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .answer_template import AnswerTemplate
+from .answer_template import AnswerTemplate, list_answers
+from .several_answers import fold_answers
 from .truncation import ContinuationDecoder, Rationale
 
 
@@ -86,41 +89,115 @@ def count_template_tokens(answer_ids: list[int], own_text: str, decode: Continua
         of it: then no token is known to be the template's alone.
     """
     text_ids = answer_ids[:-1]
-    return next((i for i in range(len(text_ids), 0, -1) if decode(text_ids[i:]).endswith(own_text)), 0)
+    # From the front: the template is short, the answer may be a paragraph
+    holding = takewhile(lambda i: decode(text_ids[i:]).endswith(own_text), range(1, len(text_ids) + 1))
+    return max(holding, default=0)
+
+
+class EncodedAnswer(NamedTuple):
+    """
+    A right answer as it is scored.
+
+    Args:
+        ids (`list[int]`): Its tokens in the template, with the end of the turn unless it is truncated.
+        template_length (`int`): How many of them come before the answer itself.
+    """
+
+    ids: list[int]
+    template_length: int
 
 
 def encode_answers(
     rationales: list[Rationale],
-    answers: list[str],
+    answers: Sequence[str | list[str]],
     template: AnswerTemplate,
     decode: ContinuationDecoder,
     end_of_turn_id: int,
-) -> tuple[list[list[int]], list[int]]:
+    max_length: int | None = None,
+) -> list[list[EncodedAnswer]]:
     """
-    Tokens of the reference answers after their rationales, in the template.
+    Tokens of the right answers after their rationales, in the template.
+
+    An answer counts once, however often a list has it. So does a truncated one that is the beginning of others, whose
+    probability is part of its own.
 
     Args:
         rationales (`list[Rationale]`):
             Truncated rationales.
-        answers (`list[str]`):
-            Reference answers.
+        answers (`Sequence[str | list[str]]`):
+            Right answers of each, one or several.
         template ([`~trl_latro.answer_template.AnswerTemplate`]):
             How they are written.
         decode ([`~trl_latro.truncation.ContinuationDecoder`]):
             Text of the model's tokens.
         end_of_turn_id (`int`):
             Last token of each.
+        max_length (`int`, *optional*):
+            Tokens that an answer has behind the template's at most; what follows is left out.
+    """
+
+    def encode(rationale: Rationale, answer: str) -> EncodedAnswer:
+        text = template.fill(answer)
+        ids = encode_answer(rationale.ids, rationale.lead + text, decode, end_of_turn_id)
+        start, _ = template.span(answer)
+        template_length = count_template_tokens(ids, text[start:], decode)
+        return EncodedAnswer(ids if max_length is None else ids[: template_length + max_length], template_length)
+
+    return [
+        _distinct([encode(rationale, answer) for answer in list_answers(of_row)])
+        for rationale, of_row in zip(rationales, answers, strict=True)
+    ]
+
+
+def _distinct(answers: list[EncodedAnswer]) -> list[EncodedAnswer]:
+    """Without those that begin with all tokens of another; of equal ones the first stays."""
+    return [
+        one
+        for position, one in enumerate(answers)
+        if not any(
+            one.ids[: len(other.ids)] == other.ids and (len(other.ids) < len(one.ids) or earlier < position)
+            for earlier, other in enumerate(answers)
+        )
+    ]
+
+
+def pack_samples(
+    prompt_ids: list[list[int]],
+    rationale_ids: list[list[int]],
+    answers: list[list[EncodedAnswer]],
+    pad_token_id: int,
+    pad_to_multiple_of: int | None = None,
+    sampling_logps: Sequence[Sequence[float | None]] | None = None,
+) -> dict[str, Tensor]:
+    """
+    Pack samples with their right answers, each into one row (see [`~trl_latro.several_answers`]).
+
+    Args:
+        answers (`list[list[EncodedAnswer]]`):
+            Right answers of each sample, at least one; one without tokens where answers are not scored.
+
+    The others are those of [`pack_rows`].
 
     Returns:
-        `tuple[list[list[int]], list[int]]`: the tokens, and how many of them come before the answer itself.
+        `dict[str, Tensor]`: what [`pack_rows`] returns, and `answer_index`, the number of the answer that a column belongs
+        to, `(B, L)` each.
     """
-    answer_ids, template_lengths = [], []
-    for rationale, answer in zip(rationales, answers, strict=True):
-        text = template.fill(answer)
-        answer_ids.append(encode_answer(rationale.ids, rationale.lead + text, decode, end_of_turn_id))
-        start, _ = template.span(answer)
-        template_lengths.append(count_template_tokens(answer_ids[-1], text[start:], decode))
-    return answer_ids, template_lengths
+    numbers = [len(of_sample) for of_sample in answers]
+
+    def for_each_answer(of_samples: Sequence[Any]) -> list[Any]:
+        return [one for one, number in zip(of_samples, numbers, strict=True) for _ in range(number)]
+
+    flat = [one for of_sample in answers for one in of_sample]
+    rows = pack_rows(
+        for_each_answer(prompt_ids),
+        for_each_answer(rationale_ids),
+        [one.ids for one in flat],
+        pad_token_id,
+        pad_to_multiple_of,
+        [one.template_length for one in flat],
+        None if sampling_logps is None else for_each_answer(sampling_logps),
+    )
+    return fold_answers(rows, numbers)
 
 
 def pack_rows(

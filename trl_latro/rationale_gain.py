@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .objective import logprob
 from .rollout.engine import Completion
+from .several_answers import logp_of_any_answer
 from .truncation import Truncator
 
 
@@ -50,7 +50,7 @@ def logps_without_rationale(
         [prompt_ids[row] for row in starts],
         [Completion([], [], rationale, text="", graded_text="", logps=None) for rationale in rationales],
     )
-    logps = logprob(score(batch), batch["own_mask"])  # (S,)
+    logps = logp_of_any_answer(score(batch), batch["own_mask"], batch["answer_index"])  # (S,)
     of_rows = logps.new_full((len(answers),), math.nan)  # (B,)
     for start, end, logp in zip(starts, ends, logps, strict=False):
         of_rows[start:end] = logp

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from trl import is_conversational
 
-from .answer_template import AnswerTemplate
+from .answer_template import AnswerTemplate, list_answers
 from .grading import NO_ANSWER, Grade, Grader, grade_completion, majority_accuracy
-from .objective import Credit, group_correlation, log_mean_prob, logprob
+from .objective import Credit, group_correlation, log_mean_prob
 from .rollout.engine import Completion
+from .several_answers import logp_of_any_answer
 from .truncation import ContinuationDecoder
 
 
@@ -147,7 +148,7 @@ def measure(logps: Tensor, values: Tensor, policy_values: Tensor, batch: dict[st
         values (`torch.Tensor` of shape `(B,)`), policy_values (`torch.Tensor` of shape `(B,)`):
             `R` of each row, by the scorer and by the policy.
         batch (`dict[str, torch.Tensor]`):
-            Rows of [`~trl_latro.packing.pack_rows`] with [`known_before_scoring`], and `reference_logps` `(B, L)` where
+            Rows of [`~trl_latro.packing.pack_samples`] with [`known_before_scoring`], and `reference_logps` `(B, L)` where
             there is a reference model.
     """
 
@@ -160,8 +161,8 @@ def measure(logps: Tensor, values: Tensor, policy_values: Tensor, batch: dict[st
         values,
         policy_values,
         less("reference_logps").sum(1),
-        logprob(logps, batch["answer_mask"]),  # l(z) = log pi(y|x,z)
-        logprob(logps, batch["own_mask"]),
+        logp_of_any_answer(logps, batch["answer_mask"], batch["answer_index"]),  # l(z) = log pi(y|x,z)
+        logp_of_any_answer(logps, batch["own_mask"], batch["answer_index"]),
         batch["finished"],
         batch["prompt_lengths"],
         batch["sampled_lengths"],
@@ -183,7 +184,7 @@ def completion_rows(
 
     Args:
         inputs (`list[dict[str, Any]]`):
-            Rows of the dataset, with `"prompt"` and `"answer"`.
+            Rows of the dataset, with `"prompt"` and `"answer"`; several right answers are one text in the table.
         completions (`list[Completion]`):
             Completions.
         decode ([`~trl_latro.truncation.ContinuationDecoder`]):
@@ -197,7 +198,7 @@ def completion_rows(
             "prompt": example["prompt"],
             "completion": [{"role": "assistant", "content": one.text}] if conversational else one.text,
             "rationale": decode(one.rationale.ids),
-            "answer": example["answer"],
+            "answer": " | ".join(list_answers(example["answer"])),
             "extracted": "" if grade is None else grade.extracted or "",
             "correct": "" if grade is None else "yes" if grade.correct else "no",
         }

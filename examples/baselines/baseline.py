@@ -21,7 +21,7 @@ from trl import (
 )
 
 from trl_latro import LaTROConfig
-from trl_latro.answer_template import AnswerTemplate
+from trl_latro.answer_template import AnswerTemplate, list_answers
 from trl_latro.cli.common import AnyMachine, TrainArguments, check_model, last_push, prepare
 from trl_latro.durability.checkpoints import say_failed_write
 from trl_latro.durability.trainer import DurableTrainer
@@ -34,7 +34,9 @@ SEPARATOR = LaTROConfig.answer_separator  # between prompt, rationale and answer
 
 def answer_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
     """Rows without rationale: the answer right behind the prompt."""
-    return Dataset.from_list([_row(row["prompt"], SEPARATOR + answer_template.fill(row["answer"])) for row in dataset])
+    return Dataset.from_list(
+        [_row(row["prompt"], SEPARATOR + answer_template.fill(list_answers(row["answer"])[0])) for row in dataset]
+    )
 
 
 def gold_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
@@ -48,7 +50,12 @@ def gold_rows(dataset: Dataset, answer_template: AnswerTemplate) -> Dataset:
     for row in dataset:
         # Behind a text prompt on a line of its own, as in a prompt with solved questions, unless it says otherwise
         lead = "" if row["rationale"][0].isspace() else "\n"
-        rows.append(_row(row["prompt"], lead + row["rationale"] + SEPARATOR + answer_template.fill(row["answer"])))
+        rows.append(
+            _row(
+                row["prompt"],
+                lead + row["rationale"] + SEPARATOR + answer_template.fill(list_answers(row["answer"])[0]),
+            )
+        )
     return Dataset.from_list(rows)
 
 
@@ -73,7 +80,9 @@ def rejection_rows(dataset: Dataset, generations: list[Generation], answer_templ
             rationale = one.completion
             for stop in answer_template.stop_strings:
                 rationale = rationale.partition(stop)[0]
-            rows.append(_row(one.prompt, rationale + answer_template.fill(dataset[one.question]["answer"])))
+            rows.append(
+                _row(one.prompt, rationale + answer_template.fill(list_answers(dataset[one.question]["answer"])[0]))
+            )
     if not rows:
         raise ValueError(
             f"None of the model's samples for {len(dataset)} questions is right: there is nothing to keep."

@@ -4,14 +4,14 @@
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig
 from trl import ModelConfig
 
-from ..answer_template import AnswerTemplate
+from ..answer_template import AnswerTemplate, list_answers
 from ..checks import check_batch_of_prompts
 from ..latro_config import LaTROConfig
 from ..loading import load_config, load_tokenizer
@@ -139,13 +139,15 @@ def measure_rows(args: PlanConfig, dataset: Dataset | None, tokenizer: Any) -> t
         prompt = args.max_prompt_length or ASSUMED_PROMPT
         source = "--max_prompt_length" if args.max_prompt_length else "assumed, see --max_prompt_length"
         return Rows(prompt, args.max_completion_length, ASSUMED_ANSWER), source
-    template = AnswerTemplate(args.answer_template)
-    texts = [args.answer_separator + template.fill(answer) for answer in dataset["answer"]]
-    answer = 1 + max(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])  # and the EOS token
+    template, lead = AnswerTemplate(args.answer_template), args.answer_separator
+    answer = 1 + max(template.lengths(tokenizer, dataset["answer"], lead))  # and the EOS token
+    if args.truncate_answers:
+        answer = min(answer, max(template.lengths(tokenizer, [""], lead)) + cast(int, args.answer_max_length))
+    answers = max(len(list_answers(of_row)) for of_row in dataset["answer"])
     if args.max_prompt_length:
-        return Rows(args.max_prompt_length, args.max_completion_length, answer), "--max_prompt_length"
+        return Rows(args.max_prompt_length, args.max_completion_length, answer, answers), "--max_prompt_length"
     prompt = max(len(ids) for ids in tokenize_prompts(tokenizer, list(dataset["prompt"])))
-    return Rows(prompt, args.max_completion_length, answer), "the longest of the training data"
+    return Rows(prompt, args.max_completion_length, answer, answers), "the longest of the training data"
 
 
 def count_questions(task: Task | None, task_args: RewardArguments, dataset: Dataset | None) -> int | None:
@@ -161,10 +163,10 @@ def check_positions(rows: Rows, source: str, config: PreTrainedConfig) -> None:
         `ValueError`: the longest row has more tokens than the model has positions.
     """
     max_positions = find_max_positions(config)
-    if max_positions is not None and sum(rows) > max_positions:
+    if max_positions is not None and rows.length > max_positions:
         raise ValueError(
             f"A prompt of {rows.prompt} tokens ({source}), a rationale of {rows.rationale} (--max_completion_length) and "
-            f"an answer of {rows.answer} need {sum(rows)} positions, but the model has {max_positions}."
+            f"an answer of {rows.answer} need {rows.length} positions, but the model has {max_positions}."
         )
 
 

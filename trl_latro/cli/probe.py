@@ -129,6 +129,11 @@ def probe(arguments: ProbeArguments) -> None:
     model = (str(arguments.model_name_or_path), arguments.model_revision, arguments.trust_remote_code)
     tokenizer = load_tokenizer(*model)
     dataset = arguments.load(arguments.split, tokenizer, text).shuffle(arguments.seed)
+    if not isinstance(dataset["answer"][0], str):
+        raise ValueError(
+            "The data have lists of right answers, but a probe compares the log-probs of single ones: give each question the "
+            "answer to probe with."
+        )
     references = [answer.strip() for answer in dataset["answer"][:MOST_REFERENCES]]
     dataset = dataset.select(range(min(arguments.max_questions or len(dataset), len(dataset))))
     try_grader(task.grader, dataset[0])

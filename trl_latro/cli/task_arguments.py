@@ -16,7 +16,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..answer_template import AnswerTemplate
+from ..answer_template import AnswerTemplate, list_answers
 from ..grading import Grader, grade_answer
 from ..grading.graders import check_verdict
 from ..tasks.registry import PROMPT_TEMPLATE, TASKS, get_task
@@ -43,7 +43,7 @@ class TaskArguments:
         question_column (`str`, *optional*, defaults to `"question"`):
             Your own data: column of the questions.
         answer_column (`str`, *optional*, defaults to `"answer"`):
-            Your own data: column of the reference answers.
+            Your own data: column of the reference answers; in JSON a list where several are right.
         rationale_column (`str`, *optional*):
             Your own data: column of gold rationales, if there is one.
         prompt_template (`str`, *optional*, defaults to `"{question}\\nLet's think step by step."`):
@@ -79,7 +79,9 @@ class TaskArguments:
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Your own Hub dataset: its configuration."})
     question_column: str = field(default="question", metadata={"help": "Your own data: column of the questions."})
-    answer_column: str = field(default="answer", metadata={"help": "Your own data: column of the answers."})
+    answer_column: str = field(
+        default="answer", metadata={"help": "Your own data: column of the answers; a list where several are right."}
+    )
     rationale_column: str | None = field(
         default=None, metadata={"help": "Your own data: column of gold rationales, if there is one."}
     )
@@ -260,14 +262,15 @@ def try_grader(grader: Grader, row: dict[str, Any]) -> None:
     """
     if not isinstance(grader, CheckedGrader):
         return
+    answer = list_answers(row["answer"])[0]
     try:
-        verdict = grader.function(row["answer"], row)
+        verdict = grader.function(answer, row | {"answer": answer})
     except Exception as error:
         raise ValueError(
-            f"The grader {grader.name!r} fails for the answer {row['answer']!r} of a row with the columns {list(row)}: "
+            f"The grader {grader.name!r} fails for the answer {answer!r} of a row with the columns {list(row)}: "
             f"{_describe(error)}."
         ) from error
-    check_verdict(verdict, row["answer"], grader.name)
+    check_verdict(verdict, answer, grader.name)
 
 
 def _is_pythons_own(function: Any) -> bool:

@@ -4,11 +4,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from ..end_of_turn import find_end_of_turn
 from ..grading import NO_ANSWER, grade_completion, grade_flexibly
-from ..packing import encode_answer
+from ..packing import encode_answers
 from ..truncation import Rationale, Truncator
 from .batches import Batch
 from .generation import Generation
@@ -99,22 +100,31 @@ class Evaluator:
             if self.questions.gold_ids is not None:
                 gold = [self.questions.gold_ids[question] for question in batch.questions]
                 after["_gold"] = [self.truncator.given_rationale(ids) for ids in gold]
-        scored = [
-            ScoredRow(prompt, rationale.ids, self._encode(rationale, row))
+        encoded = [
+            (prompt, rationale.ids, self._encode(rationale, row))
             for prompt, row, *given in zip(prompts, rows, *after.values(), strict=True)
             for rationale in given
-        ]  # those of a question follow each other, since they share its prompt
+        ]
+        # Those of a question follow each other, since they share its prompt
+        scored = [ScoredRow(prompt, ids, answer) for prompt, ids, answers in encoded for answer in answers]
         parts = [scored[start : start + len(rows)] for start in range(0, len(scored), len(rows))]
-        logps = [logp for part in parts for logp in self.model.answer_logps(part)]
+        logps = iter([logp for part in parts for logp in self.model.answer_logps(part)])
+        sums, tokens = [], []
+        for _, _, answers in encoded:
+            of_answers = [next(logps) for _ in answers]
+            sums.append(float(np.logaddexp.reduce(of_answers)))
+            tokens.append(len(answers[int(np.argmax(of_answers))]))
         likelihoods: dict[str, list[Any]] = {}
         for number, name in enumerate(after):
-            likelihoods[f"answer_logp{name}"] = logps[number :: len(after)]
-            likelihoods[f"answer_tokens{name}"] = [len(one.answer) for one in scored[number :: len(after)]]
+            likelihoods[f"answer_logp{name}"] = sums[number :: len(after)]
+            likelihoods[f"answer_tokens{name}"] = tokens[number :: len(after)]
         return likelihoods
 
-    def _encode(self, rationale: Rationale, row: dict[str, Any]) -> list[int]:
-        text = rationale.lead + self.questions.answer_template.fill(row["answer"])
-        return encode_answer(rationale.ids, text, self.truncator.decode, self.end_of_turn_id)
+    def _encode(self, rationale: Rationale, row: dict[str, Any]) -> list[list[int]]:
+        """Tokens of each right answer."""
+        how = (self.questions.answer_template, self.truncator.decode, self.end_of_turn_id)
+        (answers,) = encode_answers([rationale], [row["answer"]], *how)
+        return [one.ids for one in answers]
 
     def _until_budget(self, ids: list[int], is_open: bool) -> list[int]:
         """Without what an engine has written after the answer's token budget."""

@@ -21,8 +21,8 @@ class Generation(NamedTuple):
             Number of the sample.
         prompt (`str` or `list[dict[str, str]]`):
             Prompt, text or messages.
-        answer (`str`):
-            Reference answer.
+        answer (`str` or `list[str]`):
+            Reference answer, or a list where several are right.
         completion (`str`):
             What the model wrote, up to its EOS token.
         extracted (`str`, *optional*):
@@ -39,9 +39,9 @@ class Generation(NamedTuple):
             Sampled tokens up to where the rationale's end shows: with its EOS token, or the whole stop string. `None`
             if it did not end.
         answer_logp (`float`):
-            Log-prob of the reference answer after the rationale.
+            Log-prob of the reference answer after the rationale; of several, the log of the sum of their probabilities.
         answer_tokens (`int`):
-            Tokens of that answer.
+            Tokens of that answer; of several, of the likeliest.
         answer_logp_none (`float`, *optional*):
             The same right after the prompt. This and the following are in greedy lines only.
         answer_tokens_none (`int`, *optional*):
@@ -61,7 +61,7 @@ class Generation(NamedTuple):
     kind: Literal["greedy", "sample"]
     sample: int
     prompt: str | list[dict[str, str]]
-    answer: str
+    answer: str | list[str]
     completion: str
     extracted: str | None
     correct: bool

@@ -4,18 +4,19 @@ Verdicts on completions.
 
 First the answer is extracted: the text that stands for `{answer}` in the [`AnswerTemplate`]. Then a grader compares it
 with the reference. A grader is any function `(extracted, row) -> bool`, where `row` is the row of the dataset with all its
-columns.
+columns, and one right answer in `"answer"`.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from trl.trainer.utils import get_callable_name
 
-from ..answer_template import AnswerTemplate
+from ..answer_template import AnswerTemplate, list_answers
 from .flexible import last_answer
 from .formulas import is_formula, same_formula
 from .options import Options, read_option
@@ -52,13 +53,14 @@ NO_ANSWER = Grade(extracted=None, correct=False, vote=None)
 
 def grade_completion(completion: str, row: dict[str, Any], answer_template: AnswerTemplate, grader: Grader) -> Grade:
     """
-    Extract a completion's answer and grade it.
+    Extract a completion's answer and grade it. Where the row has several right answers, each is the reference in turn: the
+    completion is right if it has any of them, and votes for the first then.
 
     Args:
         completion (`str`):
             Text that the model wrote after the prompt.
         row (`dict[str, Any]`):
-            Row of the dataset, with the reference in `"answer"`.
+            Row of the dataset, with the reference or a list of them in `"answer"`.
         answer_template ([`AnswerTemplate`]):
             How the answer is written.
         grader (`Callable[[str, dict[str, Any]], bool]`):
@@ -72,10 +74,21 @@ def grade_completion(completion: str, row: dict[str, Any], answer_template: Answ
 
     ```
     """
+    return _grade_by_any(partial(_grade_completion, completion, answer_template=answer_template, grader=grader), row)
+
+
+def _grade_completion(completion: str, row: dict[str, Any], answer_template: AnswerTemplate, grader: Grader) -> Grade:
     extracted = answer_template.extract(completion, row["answer"])
-    if extracted is None:
-        return NO_ANSWER
-    return _grade(extracted, row, grader)
+    return NO_ANSWER if extracted is None else _grade(extracted, row, grader)
+
+
+def _grade_by_any(grade: Callable[[dict[str, Any]], Grade], row: dict[str, Any]) -> Grade:
+    """The verdict by whichever of the row's right answers is the best for the completion."""
+    answers = list_answers(row["answer"])
+    grades = [grade(row | {"answer": answer}) for answer in answers]
+    if right := next((one for one in grades if one.correct), None):
+        return right._replace(vote=answers[0])
+    return next((one for one in grades if one.extracted is not None), NO_ANSWER)
 
 
 def check_verdict(verdict: Any, extracted: str, name: str) -> bool:
@@ -129,8 +142,13 @@ def grade_flexibly(completion: str, row: dict[str, Any], answer_template: Answer
 
     ```
     """
-    if answer_template.extract(completion, row["answer"]) is not None:
-        return grade_completion(completion, row, answer_template, grader)
+    grade = grade_completion(completion, row, answer_template, grader)
+    if grade.extracted is not None:
+        return grade
+    return _grade_by_any(partial(_grade_last_answer, completion, grader=grader), row)
+
+
+def _grade_last_answer(completion: str, row: dict[str, Any], grader: Grader) -> Grade:
     found = last_answer(completion, row)
     return NO_ANSWER if found is None else _grade(found, row, grader)
 

@@ -36,11 +36,18 @@ class Rows(NamedTuple):
         prompt (`int`): Prompt.
         rationale (`int`): Longest rationale.
         answer (`int`): Answer with its template.
+        answers (`int`, *optional*, defaults to `1`): Right answers of a question at most: so many rows has a sample.
     """
 
     prompt: int
     rationale: int
     answer: int
+    answers: int = 1
+
+    @property
+    def length(self) -> int:
+        """Tokens of the whole row."""
+        return self.prompt + self.rationale + self.answer
 
 
 class Machine(NamedTuple):
@@ -163,13 +170,15 @@ def run_phases(
     # DeepSpeed casts the weights themselves, mixed precision makes copies of them as it goes
     autocast = sixteen_bit if machine.zero is None else None
     dry_run = DryRun(model, autocast, args.gradient_checkpointing, shares_prompts)
-    length, scored = sum(rows), rows.rationale + rows.answer
+    length, scored = rows.length, rows.rationale + rows.answer
     train_rows, eval_rows = args.per_device_train_batch_size, args.per_device_eval_batch_size
     prompts = most_prompts(train_rows, args.num_generations)
-    phases = {f"training step, {train_rows} rows": dry_run.training_step(train_rows, prompts, length, scored)}
+    number = train_rows * rows.answers
+    phases = {f"training step, {number} rows": dry_run.training_step(number, prompts, length, scored)}
     if eval_rows > train_rows:
         prompts = most_prompts(eval_rows, args.num_generations_eval or args.num_generations)
-        phases[f"scoring in evaluation, {eval_rows} rows"] = dry_run.scoring(eval_rows, prompts, length, scored)
+        number = eval_rows * rows.answers
+        phases[f"scoring in evaluation, {number} rows"] = dry_run.scoring(number, prompts, length, scored)
     in_generation: dict[str, int] = {}
     if not args.use_vllm:
         samples = max(train_rows * args.steps_per_generation, eval_rows)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..answer_template import list_answers
 from ..evaluation.batches import plan_batches
 from ..evaluation.evaluator import Evaluator
 from ..evaluation.generation import Generation
@@ -108,7 +109,7 @@ def sample(
                 key = (one.kind, one.question, one.sample)
                 generations[key] = one
                 answers[key] = [
-                    ScoredAnswer(logps, *_own_tokens(questions, one.answer, ids, truncator.decode))
+                    ScoredAnswer(logps, *_own_tokens(questions, list_answers(one.answer)[0], ids, truncator.decode))
                     for ids, logps in keeping.kept[index * each : (index + 1) * each]
                 ]
             bar.update(len(made))

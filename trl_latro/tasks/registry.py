@@ -42,7 +42,7 @@ def get_task(
         question_column (`str`, *optional*, defaults to `"question"`):
             Column of the questions.
         answer_column (`str`, *optional*, defaults to `"answer"`):
-            Column of the reference answers, text or numbers.
+            Column of the reference answers, text or numbers, or lists of them where several are right.
         rationale_column (`str`, *optional*):
             Column of gold rationales, if the data have one. Only baselines, few-shot prompts and evaluation read it.
         prompt_template (`str`, *optional*, defaults to `"{question}\\nLet's think step by step."`):
@@ -86,16 +86,26 @@ def get_task(
 
 def _to_example(row: dict[str, Any], columns: tuple[str, ...], prompt_template: str) -> Example:
     question, answer, *rationale = (row[column] for column in columns)
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = write_number(answer, columns[1])
+    if isinstance(answer, list):
+        if not answer:
+            raise ValueError(f"{columns[1]} should be a non-empty text or a list of such texts, got [].")
+        answer = [_to_answer(one, f"Each of {columns[1]}") for one in answer]
+    else:
+        answer = _to_answer(answer, columns[1])
     prompt = prompt_template.replace("{question}", nonempty_text(question, columns[0]).strip())
     return Example(
         text=prompt,
         message=prompt,
-        answer=nonempty_text(answer, columns[1]).strip(),
+        answer=answer,
         # White space in front stays: it is how the rationale follows the prompt
         rationale=nonempty_text(rationale[0], columns[2]).rstrip() if rationale else None,
     )
+
+
+def _to_answer(answer: Any, name: str) -> str:
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = write_number(answer, name)
+    return nonempty_text(answer, name).strip()
 
 
 def write_number(number: int | float, name: str) -> str:

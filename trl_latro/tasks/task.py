@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 
-from ..answer_template import AnswerTemplate
+from ..answer_template import AnswerTemplate, list_answers
 from ..grading import Grader, grade_answer
 from .sources import BadRow, FileSource, Source, is_utf8, local_source
 
@@ -31,8 +31,8 @@ class Example(NamedTuple):
             Prompt for a tokenizer without chat template.
         message (`str`):
             The user's message for a tokenizer with one.
-        answer (`str`):
-            Reference answer, what stands for `{answer}` in the answer template.
+        answer (`str` or `list[str]`):
+            Reference answer, what stands for `{answer}` in the answer template, or a list where several are right.
         rationale (`str`, *optional*):
             Gold rationale, without the sentence that gives the answer.
         options (`dict[str, list[str]]`, *optional*):
@@ -41,7 +41,7 @@ class Example(NamedTuple):
 
     text: str
     message: str
-    answer: str
+    answer: str | list[str]
     rationale: str | None = None
     options: dict[str, list[str]] | None = None
 
@@ -176,9 +176,12 @@ class Task:
         return self.to_example(row)
 
     def _dataset(self, examples: list[Example], shots: list[Example], conversational: bool) -> Dataset:
+        answers: list[Any] = [example.answer for example in examples]
+        if any(isinstance(answer, list) for answer in answers):
+            answers = list(map(list_answers, answers))  # a column has texts or lists, not both
         columns: dict[str, list[Any]] = {
             "prompt": [self._prompt(example, shots, conversational) for example in examples],
-            "answer": [example.answer for example in examples],
+            "answer": answers,
         }
         for name in ("rationale", "options"):
             values = [example._asdict()[name] for example in examples]
@@ -200,7 +203,7 @@ class Task:
     def _solution(self, shot: Example) -> str:
         if shot.rationale is None:
             raise ValueError("num_shots needs data with gold rationales, and these have none: set it to 0.")
-        return f"{shot.rationale.strip()} {self.answer_template.fill(shot.answer)}"
+        return f"{shot.rationale.strip()} {self.answer_template.fill(list_answers(shot.answer)[0])}"
 
 
 def nonempty_text(value: Any, name: str) -> str:
