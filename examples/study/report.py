@@ -1,57 +1,61 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The study's tables and picture, from the files of its runs."""
+"""The study's tables, from the files of its runs, between marks of the pages."""
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
+from trl_latro.evaluation.intervals import Metric
 
-from trl_latro.evaluation.intervals import Metric, mean_metric
-
-from .pool import read_files
-from .settings import METHODS, TASKS, TEST_SAMPLES
-
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-
-
-BEGIN, END = "<!-- tables: written by examples/study -->", "<!-- end of tables -->"
-METRICS = {"greedy": "greedy", "right_samples": "samples, T=1", "maj@8": "maj@8"}
-MARKERS = {"greedy": "o", "right_samples": "s", "maj@8": "^"}
-COLOURS = dict(zip(METHODS, ("black", "silver", "tab:brown", "tab:gray", "C0", "C1", "C2", "C3"), strict=True))
-
-Runs = dict[tuple[str, str], list[dict[str, Any]]]  # (task, method) -> its runs by seed
-
-
-def read_runs(output_dir: Path) -> Runs:
-    runs: Runs = {}
-    for run in read_files(output_dir):
-        runs.setdefault((run["task"], run["method"]), []).append(run)
-    order = [(task, method) for task in TASKS for method in METHODS]
-    return {key: runs[key] for key in order if key in runs}
+from .measures import (
+    MEASURES,
+    Runs,
+    chosen,
+    collapsed,
+    mean_of,
+    num_samples,
+    over_seeds,
+    paired,
+    question_mean,
+    question_values,
+    read_runs,
+    tokens_of,
+)
+from .methods import METHODS
+from .picture import draw
+from .settings import TASKS
 
 
-def question_values(run: dict[str, Any], name: str) -> np.ndarray:
-    """Accuracy on each test puzzle, `(Q,)`."""
-    values = np.array([float(value) for value in run["per_question"][name]])
-    return values / TEST_SAMPLES if name == "right_samples" else values
-
-
-def over_seeds(runs: list[dict[str, Any]], name: str) -> Metric:
-    """Bootstrap over puzzles; a puzzle's value is its mean over the seeds."""
-    return mean_metric(np.mean([question_values(run, name) for run in runs], axis=0))
+ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
+# Those of the README
+MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "prob_all", "jepo", "permuted", "sft_gold")
+RIVALS = {"rlvr": "RLVR", "sft_answer": "SFT on answers", "sft_gold": "SFT on gold rationales"}
 
 
 def write_report(output_dir: Path) -> tuple[Path, Path]:
-    """Write the tables into `results.md` beside `output_dir`, between their marks, and `results.png`."""
+    """Write `results.md` and `results_per_seed.md` beside `output_dir`, between their marks, and `results.png`."""
     runs = read_runs(output_dir)
-    page, picture = output_dir.parent / "results.md", output_dir.parent / "results.png"
-    put_between(page, BEGIN, END, tables(runs))
+    page, seeds_page = output_dir.parent / "results.md", output_dir.parent / "results_per_seed.md"
+    sections = {"verdicts": verdicts(runs)}
+    sections |= {name: "\n".join(task_table(of_task)) for name, of_task in runs.items()}
+    write_sections(page, sections)
+    write_sections(seeds_page, {"details": "\n".join(details(runs))})
+    picture = output_dir.parent / "results.png"
     draw(runs, picture)
     return page, picture
+
+
+def write_readme(output_dir: Path, page: Path) -> None:
+    """Write the table of the README: accuracy of samples on every task."""
+    write_sections(page, {"results": "\n".join(overview(read_runs(output_dir)))})
+
+
+def write_sections(page: Path, sections: dict[str, str]) -> None:
+    """Write each section between its two marks of a page, which is made where there is none."""
+    marks = {name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->") for name in sections}
+    if not page.exists():
+        page.write_text("\n".join(f"{begin}\n{end}\n" for begin, end in marks.values()))
+    for name, text in sections.items():
+        put_between(page, *marks[name], text)
 
 
 def put_between(page: Path, begin: str, end: str, tables: str) -> None:
@@ -63,32 +67,152 @@ def put_between(page: Path, begin: str, end: str, tables: str) -> None:
     page.write_text(f"{before}{begin}\n\n{tables}\n{end}{rest.partition(end)[2]}")
 
 
-def tables(runs: Runs) -> str:
-    parts = []
-    for task in dict.fromkeys(task for task, _ in runs):
-        of_task = {method: seeds for (name, method), seeds in runs.items() if name == task}
-        parts += [f"### The {task}, over seeds\n", *seeds_table(of_task), f"\n### The {task}, each seed\n"]
-        parts += [*each_seed_table(of_task), ""]
-    return "\n".join(parts)
+# ---- what came out, in words ----
 
 
-def seeds_table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    lines = [table_row("Method", "Seeds", *METRICS.values(), "Rationale, tokens"), table_row(*["---"] * 6)]
+def verdicts(runs: dict[str, Runs]) -> str:
+    """For each task, LaTRO beside RLVR, SFT on answers and rejection sampling, and what collapsed: samples at T=1."""
+    return "\n".join(f"- **{TASKS[name].title}.** {' '.join(task_verdict(of_task))}" for name, of_task in runs.items())
+
+
+def is_latro(method: str) -> bool:
+    return METHODS[method].title.startswith("LaTRO") and method != "permuted"
+
+
+def task_verdict(runs: Runs) -> list[str]:
+    latro = [method for method in runs if is_latro(method)]
+    sentences = []
+    if "rlvr" not in runs:
+        sentences.append("RLVR has not been run.")
+    else:
+        differences = {method: paired(runs[method], runs["rlvr"], "samples") for method in latro}
+        found = {method: one.over_questions for method, one in differences.items() if one is not None}
+        below = [method for method, one in found.items() if one.high < 0]
+        above = [method for method, one in found.items() if one.low > 0]
+        same = [method for method in found if method not in (*below, *above)]
+        sentences += [f"Below RLVR: {names(below)}.", f"Above it: {names(above)}.", f"Neither: {names(same)}."]
+    cheap = [method for method in ("sft_answer", "rejection") if method in runs]
+    if len(cheap) == 2:
+        bar = max(over_seeds(runs[method], "samples").high for method in cheap)
+        clear = [method for method in latro if over_seeds(runs[method], "samples").low > bar]
+        sentences.append(
+            f"Above SFT on answers and rejection sampling, with 95 % intervals that do not touch: {names(clear)}."
+        )
+    if len(runs) > 1 and "base" in runs:
+        counts = {
+            method: sum(collapsed(run, runs["base"]) for run in seeds)
+            for method, seeds in runs.items()
+            if method != "base"
+        }
+        shown = [
+            f"{METHODS[method].title} ({count} of {len(runs[method])})" for method, count in counts.items() if count
+        ]
+        sentences.append(f"Collapsed seeds: {', '.join(shown) or 'none'}.")
+        if "permuted" in runs:
+            moved = paired(runs["permuted"], runs["base"], "samples")
+            if moved is not None:
+                sentences.append(
+                    f"The control with permuted answers less the base model: {signed(moved.over_questions)}."
+                )
+    return sentences
+
+
+def names(methods: list[str]) -> str:
+    return ", ".join(METHODS[method].title.removeprefix("LaTRO, ") for method in methods) or "none"
+
+
+# ---- tables ----
+
+
+def task_table(runs: Runs) -> list[str]:
+    """Each method over its seeds."""
+    k = num_samples(next(iter(runs.values()))[0])
+    columns = ["greedy", "samples, T=1", f"maj@{k}", f"pass@{k}"]
+    header = ["Method", "It sees", "Seeds", *columns, "Less RLVR", "Tokens", "Collapsed"]
+    lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
-        tokens = np.mean([run["metrics"]["sample_rationale_tokens"][0] for run in seeds])
-        metrics = [percent(over_seeds(seeds, name)) for name in METRICS]
-        lines.append(table_row(METHODS[method], str(len(seeds)), *metrics, f"{tokens:.1f}"))
+        cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
+        less = paired(seeds, runs["rlvr"], "samples") if "rlvr" in runs and method != "rlvr" else None
+        tokens = sum(map(tokens_of, seeds)) / len(seeds)
+        is_judged = "base" in runs and method != "base"
+        count = f"{sum(collapsed(run, runs['base']) for run in seeds)} of {len(seeds)}" if is_judged else "-"
+        difference = "-" if less is None else signed(less.over_questions)
+        of_method = METHODS[method]
+        lines.append(
+            table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, difference, f"{tokens:.1f}", count)
+        )
     return lines
 
 
-def each_seed_table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    lines = [table_row("Method", "Seed", *METRICS.values(), "Training, s"), table_row(*["---"] * 6)]
+def overview(runs: dict[str, Runs]) -> list[str]:
+    """Accuracy of samples (%) on each task, over the seeds."""
+    header = ["", "It sees", *(TASKS[name].title for name in runs)]
+    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    for method in MAIN:
+        of_method = METHODS[method]
+        seeds = [of_task.get(method) for of_task in runs.values()]
+        if any(seeds):
+            cells = [plain_percent(over_seeds(one, "samples")) if one else "-" for one in seeds]
+            lines.append(table_row(of_method.title, of_method.sees, *cells))
+    return lines
+
+
+def details(runs: dict[str, Runs]) -> list[str]:
+    lines = []
+    for name, of_task in runs.items():
+        title = TASKS[name].title
+        lines += [f"## {title}\n", "Samples at T=1, less those of another method:\n", *differences_table(of_task)]
+        lines += ["\nWhat else was measured, means over seeds:\n", *measures_table(of_task)]
+        lines += ["\nEach seed:\n", *each_seed_table(of_task), ""]
+    return lines
+
+
+def differences_table(runs: Runs) -> list[str]:
+    """Paired differences, each with its interval over questions and over seeds."""
+    rivals = [method for method in RIVALS if method in runs]
+    header = ["Method", *(f"less {RIVALS[method]}, {over}" for method in rivals for over in ("questions", "seeds"))]
+    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    for method, seeds in runs.items():
+        cells = []
+        for rival in rivals:
+            difference = paired(seeds, runs[rival], "samples") if rival != method else None
+            by_seeds = None if difference is None else difference.over_seeds
+            cells += ["-" if difference is None else signed(difference.over_questions)]
+            cells += ["-" if by_seeds is None else signed(by_seeds)]
+        lines.append(table_row(METHODS[method].title, *cells))
+    return lines
+
+
+def measures_table(runs: Runs) -> list[str]:
+    lines = [table_row("Method", *MEASURES), table_row(*["---"] * (1 + len(MEASURES)))]
+    for method, seeds in runs.items():
+        values = [mean_of(seeds, name) for name in MEASURES]
+        lines.append(table_row(METHODS[method].title, *("-" if value is None else short(value) for value in values)))
+    return lines
+
+
+def each_seed_table(runs: Runs) -> list[str]:
+    """The last checkpoint, and beside it the one that the validation questions choose."""
+    k = num_samples(next(iter(runs.values()))[0])
+    header = ["Method", "Seed", "greedy", "samples, T=1", f"maj@{k}", f"pass@{k}", "Training, s"]
+    header += ["Chosen step", "its samples, T=1"]
+    lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         for run in seeds:
-            metrics = [percent(mean_metric(question_values(run, name))) for name in METRICS]
-            seconds = f"{run['training_seconds']:.0f}"
-            lines.append(table_row(METHODS[method], str(run["seed"]), *metrics, seconds))
+            metrics = [percent(question_mean(question_values(run, name))) for name in ACCURACIES]
+            lines.append(
+                table_row(
+                    METHODS[method].title, str(run["seed"]), *metrics, f"{run['training_seconds']:.0f}", *choice(run)
+                )
+            )
     return lines
+
+
+def choice(run: dict[str, Any]) -> tuple[str, str]:
+    of_chosen = chosen(run)
+    if of_chosen is None or run["method"] == "base":
+        return "-", "-"
+    return str(run["best"]["step"]), percent(question_mean(question_values(of_chosen, "samples")))
 
 
 def table_row(*cells: str) -> str:
@@ -99,51 +223,15 @@ def percent(metric: Metric) -> str:
     return f"{metric.value:.1%} ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
-def draw(runs: Runs, path: Path) -> None:
-    """A row for each task: accuracies with intervals, and over the steps the accuracy and the rationales' length."""
-    plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
-    tasks = list(dict.fromkeys(task for task, _ in runs))
-    figure, rows = plt.subplots(len(tasks), 3, figsize=(14, 4 * len(tasks)), squeeze=False, layout="constrained")
-    for (accuracies, accuracy, length), task in zip(rows, tasks, strict=True):
-        of_task = {method: seeds for (name, method), seeds in runs.items() if name == task}
-        draw_accuracies(accuracies, of_task)
-        accuracies.set_title(f"The {task}: accuracy on test puzzles (%)")
-        draw_curves(accuracy, of_task, "sample_accuracy", scale=100)
-        accuracy.set(title="Validation: accuracy of samples (%)", ylim=(0, 101))
-        draw_curves(length, of_task, "sample_rationale_tokens", scale=1)
-        length.set(title="Validation: tokens per sampled rationale", ylim=(0, None))
-    methods = [method for method in METHODS if method in {method for _, method in runs}]
-    lines = [Line2D([], [], color=COLOURS[method], linewidth=2, label=METHODS[method]) for method in methods]
-    points = [
-        Line2D([], [], color="black", marker=MARKERS[name], linestyle="", label=METRICS[name]) for name in MARKERS
-    ]
-    figure.legend(handles=[*lines, *points], loc="outside lower center", ncols=6, frameon=False)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+def plain_percent(metric: Metric) -> str:
+    """For a table whose title says that it is in percent."""
+    return f"{100 * metric.value:.1f} ({100 * metric.low:.1f} to {100 * metric.high:.1f})"
 
 
-def draw_accuracies(axes: Any, runs: dict[str, list[dict[str, Any]]]) -> None:
-    """Over seeds, with intervals; behind them each seed, small."""
-    for position, (method, seeds) in enumerate(runs.items()):
-        for offset, (name, marker) in zip((-0.22, 0, 0.22), MARKERS.items(), strict=True):
-            style: dict[str, Any] = {"color": COLOURS[method], "marker": marker, "linestyle": "", "clip_on": False}
-            value, low, high = (100 * number for number in over_seeds(seeds, name))
-            axes.errorbar(value, position + offset, xerr=[[value - low], [high - value]], markersize=5, **style)
-            each = [100 * question_values(run, name).mean() for run in seeds]
-            axes.plot(each, [position + offset] * len(seeds), markersize=3, alpha=0.4, **style)
-    axes.set(yticks=range(len(runs)), yticklabels=[METHODS[method] for method in runs], xlim=(0, 101))
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
+def signed(metric: Metric) -> str:
+    """A difference in percentage points."""
+    return f"{100 * metric.value:+.1f} ({100 * metric.low:+.1f} to {100 * metric.high:+.1f})"
 
 
-def draw_curves(axes: Any, runs: dict[str, list[dict[str, Any]]], name: str, scale: float) -> None:
-    """Mean over seeds, and each seed as a thin line."""
-    for method, seeds in runs.items():
-        if method != "base":
-            steps = [point["step"] for point in seeds[0]["curve"]]
-            curves = np.array([[scale * point[name] for point in run["curve"]] for run in seeds])
-            axes.plot(steps, curves.mean(0), color=COLOURS[method], linewidth=2)
-            axes.plot(steps, curves.T, color=COLOURS[method], linewidth=0.6, alpha=0.5)
-    axes.set_xlabel("optimizer step")
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
+def short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """One run of the study: train by one method with one seed, evaluate, and write one small file."""
 
+import gc
 import json
 import tempfile
 import time
@@ -10,32 +11,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
+import numpy as np
 import torch
 import transformers
-from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from trl_latro.evaluation import Evaluation
 from trl_latro.evaluation.metrics import question_metrics
+from trl_latro.objective import group_correlation
 
-from .settings import (
-    BETA,
-    CURVE_EVERY,
-    CURVE_SAMPLES,
-    LEARNING_RATE,
-    PROMPTS,
-    REWARDS,
-    SAMPLES,
-    TASKS,
-    TEST_SAMPLES,
-    StudyTask,
-    held_out_questions,
-)
+from .settings import TASKS, held_out_questions
+from .task import StudyTask
 from .training import evaluate_model, load_base, train
+from .watch import Watch, shortened
 
 
-METRICS = ("greedy_accuracy", "sample_accuracy", "maj@8", "greedy_rationale_tokens", "sample_rationale_tokens")
-CURVE_METRICS = ("greedy_accuracy", "sample_accuracy", "greedy_rationale_tokens", "sample_rationale_tokens")
+METRICS = (
+    *("greedy_accuracy", "sample_accuracy", "greedy_rationale_tokens", "sample_rationale_tokens", "sample_finished"),
+    *(
+        f"answer_{kind}_{rationale}_rationale"
+        for kind in ("logp", "perplexity")
+        for rationale in ("sample", "gold", "no")
+    ),
+)
 PACKAGES = ("trl_latro", "trl", "transformers", "torch", "datasets")
 
 
@@ -52,25 +49,6 @@ class Run(NamedTuple):
         return output_dir / f"{self.task}-{self.method}-{self.seed}.json"
 
 
-class Curve(TrainerCallback):
-    """Accuracy and rationale length on the validation puzzles, before and during training."""
-
-    def __init__(self, task: StudyTask, tokenizer: PreTrainedTokenizerBase, questions: Dataset) -> None:
-        self.task, self.tokenizer, self.questions = task, tokenizer, questions
-        self.points: list[dict[str, float]] = []
-
-    def look(self, step: int, model: PreTrainedModel) -> None:
-        metrics = evaluate_model(self.task, model, self.tokenizer, self.questions, CURVE_SAMPLES, seed=0).metrics
-        self.points.append({"step": step, **{name: round(metrics[name].value, 3) for name in CURVE_METRICS}})
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.look(0, kwargs["model"])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % CURVE_EVERY == 0 or state.global_step == state.max_steps:
-            self.look(state.global_step, kwargs["model"])
-
-
 def make_quiet() -> None:
     """One thread, and no lines but those of the study."""
     # TRL 1.16 calls methods that transformers 5.23 has renamed
@@ -82,38 +60,68 @@ def make_quiet() -> None:
 
 
 def do_run(run: Run, output_dir: Path) -> dict[str, Any]:
+    """One of a task of `TASKS`."""
+    return make_run(TASKS[run.task], run, output_dir)
+
+
+def make_run(task: StudyTask, run: Run, output_dir: Path) -> dict[str, Any]:
     """Train and evaluate, and write the file at the very end: a stopped run leaves none."""
     make_quiet()
-    task = TASKS[run.task]
     test, validation = held_out_questions(task, run.test_puzzles)
     transformers.set_seed(run.seed)
     model, tokenizer = load_base(task)
-    curve = Curve(task, tokenizer, validation)
-    start = time.perf_counter()
+    watch = Watch(task, tokenizer, validation)
+    start, sampled_before = time.perf_counter(), 0
     if run.method == "base":
-        curve.look(0, model)
+        watch.look(0, model)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            model = train(task, run.method, run.seed, run.steps, Path(folder), curve)
+            model, sampled_before = train(task, run.method, run.seed, run.steps, Path(folder), watch)
     training_seconds = time.perf_counter() - start
-    evaluation = evaluate_model(task, model, tokenizer, test, TEST_SAMPLES, run.seed)
+    gc.collect()  # of the trainer: two runs of a real model at a time need the memory
     result = {
         **run._asdict(),
-        "metrics": {name: [round(x, 5) for x in evaluation.metrics[name]] for name in METRICS},  # value, low, high
-        "per_question": per_question(evaluation, task),
-        "curve": curve.points,
-        "training_seconds": round(training_seconds, 1),
+        **measured(evaluate_model(task, model, tokenizer, test, task.test_samples, run.seed), task),
+        "curve": watch.curve,
+        "updates": watch.updates,
+        "update_seconds": watch.update_seconds,
+        "sampled_tokens": sampled_before + sampled_in(watch.updates, task),
+        "training_seconds": round(training_seconds, 1),  # with the looks at the validation questions
         "evaluation_seconds": round(time.perf_counter() - start - training_seconds, 1),
-        "settings": {
-            "learning_rate": LEARNING_RATE,
-            "rows_per_step": PROMPTS * SAMPLES,
-            "beta": BETA if run.method in REWARDS else None,
-            "max_completion_length": task.max_completion_length,
-            "samples_per_test_question": TEST_SAMPLES,
-        },
+        "settings": settings_of(task),
     }
+    assert watch.best is not None  # it has looked at least once
+    _, step, weights = watch.best
+    result["best"] = {"step": step}  # of those that it has looked at on validation questions
+    if step != watch.curve[-1]["step"]:
+        model, _ = load_base(task)
+        model.load_state_dict(weights)
+        result["best"] |= measured(evaluate_model(task, model, tokenizer, test, task.test_samples, run.seed), task)
     write_result(result, run.path(output_dir))
     return result
+
+
+def show(result: dict[str, Any]) -> str:
+    """The accuracies of a run, in a line."""
+    metrics = result["metrics"]
+    return ", ".join(f"{name} {metrics[name][0]:.1%}" for name in metrics if "accuracy" in name or "@" in name)
+
+
+def settings_of(task: StudyTask) -> dict[str, Any]:
+    return {
+        "learning_rate": task.training["learning_rate"],
+        "rows_per_step": task.rows_per_step,
+        "prompts": task.prompts,
+        "num_generations": task.samples,
+        "beta": task.beta,  # of the methods that have a KL
+        "max_completion_length": task.max_completion_length,
+        "samples_per_test_question": task.test_samples,
+    }
+
+
+def sampled_in(updates: dict[str, list[float | None]], task: StudyTask) -> int:
+    """Tokens sampled in training."""
+    return round(task.rows_per_step * sum(length or 0.0 for length in updates.get("completions/mean_length", [])))
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:
@@ -123,12 +131,46 @@ def write_result(result: dict[str, Any], path: Path) -> None:
     unfinished.rename(path)
 
 
-def per_question(evaluation: Evaluation, task: StudyTask) -> dict[str, Any]:
-    """Verdicts of the test puzzles in their order: greedy 0 or 1, right samples, share of the majority that is right."""
+def measured(evaluation: Evaluation, task: StudyTask) -> dict[str, Any]:
+    """
+    Metrics with their intervals, and the verdicts of the test questions in their order: greedy 0 or 1, right samples,
+    share of the majority that is right, and the answer's mean log-prob after samples, gold rationale and nothing.
+    """
     found = question_metrics(evaluation.generations, task.max_completion_length)
-    samples = found["sample_accuracy"].numerator * TEST_SAMPLES
+    samples = found["sample_accuracy"].numerator * task.test_samples
+    of_majority = f"maj@{task.test_samples}"
     return {
-        "greedy": "".join(f"{value:.0f}" for value in found["greedy_accuracy"].numerator),
-        "right_samples": "".join(f"{value:.0f}" for value in samples),
-        "maj@8": [round(float(value), 3) for value in found["maj@8"].numerator],
+        "metrics": {  # value, low, high
+            name: [shortened(x) for x in evaluation.metrics[name]]
+            for name in (*METRICS, of_majority, f"pass@{task.test_samples}")
+        },
+        "correlations": correlations(evaluation, task),
+        "per_question": {
+            "greedy": "".join(f"{value:.0f}" for value in found["greedy_accuracy"].numerator),
+            "right_samples": "".join(f"{value:.0f}" for value in samples),
+            of_majority: [round(float(value), 3) for value in found[of_majority].numerator],
+            **{
+                f"answer_logp_{name}": [
+                    round(float(value), 2) for value in found[f"answer_logp_{name}_rationale"].numerator
+                ]
+                for name in ("sample", "gold", "no")
+            },
+        },
     }
+
+
+def correlations(evaluation: Evaluation, task: StudyTask) -> dict[str, float | None]:
+    """
+    Over the samples of a test question, averaged over questions: of the answer's log-prob after a sample with whether the
+    sample is right, and with its length. `None` where no question's samples differ.
+    """
+    samples = sorted(
+        (one for one in evaluation.generations if one.kind == "sample"), key=lambda one: (one.question, one.sample)
+    )
+    logps, right, lengths = (
+        torch.tensor(np.array(column, dtype=float))
+        for column in zip(*((one.answer_logp, one.correct, one.rationale_tokens) for one in samples), strict=True)
+    )
+    pairs = {"reward_and_correctness": right, "reward_and_length": lengths}
+    values = {name: float(group_correlation(logps, other, task.test_samples)) for name, other in pairs.items()}
+    return {name: None if np.isnan(value) else shortened(value) for name, value in values.items()}

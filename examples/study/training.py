@@ -1,9 +1,11 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """A model trained by one of the methods, from the base model of a task, with the same questions and budget."""
 
+import random
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -14,36 +16,26 @@ from transformers import (
     Trainer,
     TrainerCallback,
 )
-from trl import SFTConfig, SFTTrainer
+from trl import RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 
 from baselines.baseline import answer_rows, gold_rows, rejection_rows
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.answer_template import AnswerTemplate
 from trl_latro.evaluation import Evaluation, evaluate
+from trl_latro.outside_rewards import AccuracyReward
 
-from .settings import BETA, LEARNING_RATE, PROMPTS, REWARDS, SAMPLES, StudyTask, training_questions
+from .methods import METHODS
+from .settings import training_questions
+from .task import StudyTask
 
 
 ANSWER_TEMPLATE = AnswerTemplate("The answer is {answer}.")
 
-COMMON: dict[str, Any] = {
-    "per_device_train_batch_size": PROMPTS * SAMPLES,
-    "gradient_accumulation_steps": 1,
-    "learning_rate": LEARNING_RATE,
-    "lr_scheduler_type": "constant",
-    "use_cpu": True,
-    "bf16": False,
-    "report_to": "none",
-    "save_strategy": "no",
-    "logging_steps": 1,
-    "disable_tqdm": True,
-    "gradient_checkpointing": False,  # memory is not short here
-}
 
-
-def load_base(task: StudyTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model = AutoModelForCausalLM.from_pretrained(task.base_model).eval()
-    return model, AutoTokenizer.from_pretrained(task.base_model)
+def load_base(task: StudyTask, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    folder = task.find_base()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(task.device).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
 
 
 def evaluate_model(
@@ -54,6 +46,10 @@ def evaluate_model(
     num_samples: int,
     seed: int,
 ) -> Evaluation:
+    if task.training["bf16"]:
+        rounded, _ = load_base(task, torch.bfloat16)
+        rounded.load_state_dict(model.state_dict())
+        model = rounded
     return evaluate(
         model,
         tokenizer,
@@ -69,28 +65,41 @@ def evaluate_model(
 
 def train(
     task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, int]:
     """
-    The model after `steps` optimizer steps of a method of `METHODS` other than "base".
-
-    Rejection sampling samples `SAMPLES` rationales of each question, before it trains.
+    The model after `steps` optimizer steps of a method of `METHODS` other than "base", and how many tokens were sampled
+    before them: rejection sampling and prompt posterior sampling draw `task.samples` rationales of each question first.
     """
-    if method in REWARDS:
-        # The base models know the template
-        objective = {"reward_type": method, "reward_tokens": "template_and_answer"}
-        return train_latro(task, objective, seed, steps, output_dir, callback)
+    questions = training_questions(task, seed, steps)
+    if method == "permuted":
+        questions = permute_answers(questions, seed)
+    objective = METHODS[method].objective
+    if objective is not None:
+        return train_latro(task, objective, seed, steps, output_dir, callback, questions=questions), 0
     model, tokenizer = load_base(task)
-    config = SFTConfig(
-        output_dir=str(output_dir),
-        max_steps=steps,
-        max_length=None,
-        seed=seed,
-        **COMMON,
-    )
-    rows = sft_rows(task, method, seed, training_questions(task, seed, steps), model, tokenizer)
+    settings = trainer_settings(task, seed, steps, output_dir)
+    if method == "rloo":
+        return run_trainer(make_rloo(task, model, tokenizer, questions, settings), callback), 0
+    rows, tokens = sft_rows(task, method, seed, questions, model, tokenizer)
     # Each row equally often, in random order, and as many rows in every step
-    rows = rows.select([position % len(rows) for position in range(steps * PROMPTS * SAMPLES)])
-    return run_trainer(SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer), callback)
+    rows = rows.select([position % len(rows) for position in range(steps * task.rows_per_step)])
+    config = SFTConfig(max_length=None, **settings)
+    trainer = SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer)
+    return run_trainer(trainer, callback), tokens
+
+
+def trainer_settings(task: StudyTask, seed: int, steps: int, output_dir: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(output_dir),
+        "max_steps": steps,
+        "seed": seed,
+        "use_cpu": task.device == "cpu",
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        **task.training,
+    }
 
 
 def train_latro(
@@ -101,22 +110,45 @@ def train_latro(
     output_dir: Path,
     callback: TrainerCallback,
     trainer: type[LaTROTrainer] = LaTROTrainer,
+    questions: Dataset | None = None,
 ) -> PreTrainedModel:
-    """The model after `steps` optimizer steps of LaTRO. It samples `SAMPLES` rationales of each question once."""
+    """
+    The model after `steps` optimizer steps of LaTRO, on the task's training questions if no others are given. It samples
+    `task.samples` rationales of each question once.
+    """
     model, tokenizer = load_base(task)
     config = LaTROConfig(
-        output_dir=str(output_dir),
-        num_generations=SAMPLES,
-        max_steps=steps,
-        beta=BETA,
+        num_generations=task.samples,
+        beta=task.beta,
         max_completion_length=task.max_completion_length,
         answer_template=ANSWER_TEMPLATE.text,
-        seed=seed,
         **objective,
-        **COMMON,
+        **trainer_settings(task, seed, steps, output_dir),
     )
-    questions = training_questions(task, seed, steps)
-    return run_trainer(trainer(model, config, train_dataset=questions, processing_class=tokenizer), callback)
+    questions = training_questions(task, seed, steps) if questions is None else questions
+    # Without a reward of its own it has that of a verifier (RLVR)
+    reward_funcs = None if config.scores_answers else AccuracyReward(tokenizer, config)
+    data: dict[str, Any] = {"train_dataset": questions, "processing_class": tokenizer, "reward_funcs": reward_funcs}
+    return run_trainer(trainer(model, config, **data), callback)
+
+
+def make_rloo(
+    task: StudyTask,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Dataset,
+    settings: dict[str, Any],
+) -> RLOOTrainer:
+    """TRL's own trainer with the reward of RLVR. It does not stop at the answer, for which there is room."""
+    answer_tokens = ANSWER_TEMPLATE.token_budget(tokenizer, questions["answer"])
+    config = RLOOConfig(
+        num_generations=task.samples,
+        beta=task.beta,
+        max_completion_length=task.max_completion_length + answer_tokens,
+        **settings,
+    )
+    answers = LaTROConfig(answer_template=ANSWER_TEMPLATE.text, **settings)
+    return RLOOTrainer(model, AccuracyReward(tokenizer, answers), config, questions, processing_class=tokenizer)
 
 
 def run_trainer(trainer: Trainer, callback: TrainerCallback) -> PreTrainedModel:
@@ -126,6 +158,14 @@ def run_trainer(trainer: Trainer, callback: TrainerCallback) -> PreTrainedModel:
     return trainer.model.eval()
 
 
+def permute_answers(questions: Dataset, seed: int) -> Dataset:
+    """Each question with the answer of another one: nothing can be learnt from them but how often an answer is right."""
+    order = random.Random(seed).sample(range(len(questions)), len(questions))
+    following = dict(zip(order, order[1:] + order[:1], strict=True))  # one circle: nobody keeps its own
+    answers = [questions[following[row]]["answer"] for row in range(len(questions))]
+    return questions.remove_columns("answer").add_column("answer", answers)
+
+
 def sft_rows(
     task: StudyTask,
     method: str,
@@ -133,10 +173,27 @@ def sft_rows(
     questions: Dataset,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-) -> Dataset:
+) -> tuple[Dataset, int]:
+    """Rows of a method of SFT, and how many tokens were sampled for them."""
     if method == "sft_answer":
-        return answer_rows(questions, ANSWER_TEMPLATE)
+        return answer_rows(questions, ANSWER_TEMPLATE), 0
     if method == "sft_gold":
-        return gold_rows(questions, ANSWER_TEMPLATE)
-    evaluation = evaluate_model(task, model, tokenizer, questions, num_samples=SAMPLES, seed=seed)
-    return rejection_rows(questions, evaluation.generations, ANSWER_TEMPLATE)
+        return gold_rows(questions, ANSWER_TEMPLATE), 0
+    asked = questions if method == "rejection" else questions.map(tell_answer, load_from_cache_file=False)
+    evaluation = evaluate_model(task, model, tokenizer, asked, num_samples=task.samples, seed=seed)
+    # The model is trained to write them without being told
+    generations = [one._replace(prompt=questions[one.question]["prompt"]) for one in evaluation.generations]
+    tokens = sum(one.rationale_tokens for one in generations if one.kind == "sample")
+    return rejection_rows(questions, generations, ANSWER_TEMPLATE), tokens
+
+
+def tell_answer(row: dict[str, Any]) -> dict[str, Any]:
+    """
+    The question with its answer: prompt posterior sampling (https://huggingface.co/papers/2512.20169) draws rationales
+    given both, and keeps those that lead there.
+    """
+    hint = f" (Hint: {ANSWER_TEMPLATE.fill(row['answer'])})"
+    if isinstance(row["prompt"], str):
+        return {"prompt": row["prompt"] + hint}
+    *before, question = row["prompt"]
+    return {"prompt": [*before, question | {"content": question["content"] + hint}]}

@@ -51,7 +51,13 @@ def warm_start(callback: TrainerCallback) -> Path:
     return make_once(f"{NAME}-word-problems-{sha256(made_of.encode()).hexdigest()[:8]}", make)
 
 
-def train(base: Path, questions: Dataset, folder: Path, callback: TrainerCallback) -> None:
+def train(
+    base: Path,
+    questions: Dataset,
+    folder: Path,
+    callback: TrainerCallback,
+    settings: dict[str, Any] = SETTINGS,
+) -> None:
     """SFT on the questions' worked solutions; the model is saved to `folder`."""
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = BaselineConfig(
@@ -61,7 +67,7 @@ def train(base: Path, questions: Dataset, folder: Path, callback: TrainerCallbac
         disable_tqdm=True,
         report_to="none",
         save_strategy="no",
-        **SETTINGS,
+        **settings,
     )
     rows = gold_rows(questions, AnswerTemplate())
     trainer = BaselineTrainer(str(base), config, train_dataset=rows, processing_class=tokenizer, callbacks=[callback])

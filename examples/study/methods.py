@@ -1,0 +1,45 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""The methods that the study compares. Another setting of LaTRO is one more entry here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """
+    A way to train.
+
+    Args:
+        title (`str`): Its name in tables.
+        sees (`str`): What it learns from, beside the questions.
+        objective (`dict[str, Any]`, *optional*): Settings of `LaTROConfig`, for those that `LaTROTrainer` runs.
+    """
+
+    title: str
+    sees: str
+    objective: dict[str, Any] | None = None
+
+
+PROB = {"reward_type": "prob"}  # of the answer alone
+ALL = {"reward_tokens": "template_and_answer"}
+ANSWERS, VERIFIER = "answers", "a verifier"
+
+METHODS = {
+    "base": Method("base model", "nothing"),
+    "sft_answer": Method("SFT, answers only", ANSWERS),
+    "sft_gold": Method("SFT, gold rationales", "gold rationales"),
+    "rejection": Method("rejection sampling", VERIFIER),
+    "posterior": Method("prompt posterior sampling", VERIFIER),
+    "rlvr": Method("RLVR", VERIFIER, {"self_reward_weight": 0.0, "answer_coef": 0.0}),
+    "rloo": Method("RLVR, TRL's `RLOOTrainer`", VERIFIER),
+    "logprob": Method("LaTRO, `logprob`", ANSWERS, {"reward_type": "logprob"}),
+    "logprob_answer": Method("LaTRO, `logprob` of the answer", ANSWERS, {"reward_tokens": "answer"}),
+    "jepo": Method("LaTRO, `jepo`", ANSWERS, {"reward_type": "jepo"}),
+    "prob": Method("LaTRO, `prob`", ANSWERS, PROB),
+    "prob_all": Method("LaTRO, `prob` of template and answer", ANSWERS, PROB | ALL),
+    "mean_prob_all": Method("LaTRO, `mean_prob` of template and answer", ANSWERS, {"reward_type": "mean_prob"} | ALL),
+    "prob_coef_0": Method("LaTRO, `prob`, `answer_coef` 0", ANSWERS, PROB | {"answer_coef": 0.0}),
+    "prob_frozen": Method("LaTRO, `prob`, frozen scorer", ANSWERS, PROB | {"scorer": "reference"}),
+    "permuted": Method("LaTRO, `prob`, permuted answers", "answers of other questions", PROB),
+}

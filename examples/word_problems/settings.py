@@ -1,0 +1,19 @@
+# Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
+"""How `make smollm2` and the study train on word problems."""
+
+from typing import Any
+
+
+PROMPTS, SAMPLES = 16, 8  # per step of the optimizer
+STEPS = 12
+MAX_TOKENS = 80  # the longest worked solution has 65
+
+TRAINING: dict[str, Any] = {
+    "per_device_train_batch_size": SAMPLES,  # a prompt at a time, for less memory
+    "gradient_accumulation_steps": PROMPTS,
+    "learning_rate": 2e-5,
+    "lr_scheduler_type": "constant",
+    "bf16": True,  # products in bfloat16, weights in float32
+    "gradient_checkpointing": False,  # memory is not short here
+}
+ROLLOUT: dict[str, Any] = {"num_generations": SAMPLES, "beta": 0.02, "max_completion_length": MAX_TOKENS}
