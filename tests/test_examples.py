@@ -126,7 +126,8 @@ def test_bad_arguments_get_one_clear_sentence(
 def test_every_script_ends_with_one_sentence_where_its_input_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "run.json").write_text(json.dumps({"seed": 0, "steps": 1, "test_puzzles": 10}))
+    for run in ("dial-base-0", "weak_house-logprob-0"):  # of the study, and of that of collapse
+        (tmp_path / "old" / f"{run}.json").write_text(json.dumps({"seed": 0, "steps": 1, "test_puzzles": 10}))
     plain = ["--output_dir", str(tmp_path / "run")]
     in_file, in_old = ["--output_dir", str(tmp_path / "file" / "run")], ["--output_dir", str(tmp_path / "old")]
     wrong = {
