@@ -251,7 +251,7 @@ def plan(task_args: RewardArguments, args: PlanConfig, model_args: ModelConfig) 
         f"{nodes}{gpus}, {sharding}",
         f"Rows of {rows.prompt} (prompt: {source}) + {rows.rationale} (rationale) + {rows.answer} (answer) tokens",
         budget(args, num_questions),
-        f"At most {count_samples(args) * sum(rows):,} tokens per step",
+        f"At most {count_samples(args) * rows.answers * rows.length:,} tokens per step",
         "",
         "GiB per GPU, an estimate:",
         memory_table(memory),
