@@ -11,7 +11,7 @@ MAX_TOKENS = 80  # the longest worked solution has 65
 TRAINING: dict[str, Any] = {
     "per_device_train_batch_size": SAMPLES,  # a prompt at a time, for less memory
     "gradient_accumulation_steps": PROMPTS,
-    "learning_rate": 2e-5,
+    "learning_rate": 1e-5,
     "lr_scheduler_type": "constant",
     "bf16": True,  # products in bfloat16, weights in float32
     "gradient_checkpointing": False,  # memory is not short here

@@ -18,10 +18,10 @@ from word_problems.problems import make_problems, write_problems
 
 
 SETTINGS: dict[str, Any] = {
-    "max_steps": 60,
+    "max_steps": 30,
     "per_device_train_batch_size": 4,  # in 4 GB of memory
     "gradient_accumulation_steps": 4,
-    "learning_rate": 3e-4,
+    "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 3,
     "bf16": True,  # products in bfloat16, weights in float32
