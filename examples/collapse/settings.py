@@ -48,13 +48,14 @@ OBJECTIVES: dict[str, Objective] = {
         "`logprob`, answer term where A > 0", {"reward_type": "logprob"}, seeds=(0,), trainer=AnswerTermWherePositive
     ),
     "jepo": Objective("`jepo`", {"reward_type": "jepo"}),
-    "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}, (0,)),
+    "jepo_floor": Objective("`jepo`, `jepo_floor` 1/16", {"reward_type": "jepo", "jepo_floor": GUESS}),
     "prob_all": Objective(
         "`prob` of template and answer",
         {"reward_type": "prob", "reward_tokens": "template_and_answer"},
         seeds=(0, 1),
     ),
     "prob": Objective("`prob` of the answer", {"reward_type": "prob"}),
+    "power": Objective("`power` 0.5 of the answer", {"reward_type": "power"}),
     "power_all": Objective(
         "`power` 0.5 of template and answer",
         {"reward_type": "power", "reward_tokens": "template_and_answer"},
