@@ -11,6 +11,9 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests compare numbers that they computed on the CPU
 os.environ["OMP_NUM_THREADS"] = "1"  # models of this size are slower with more, and workers share the cores
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import transformers
 
@@ -19,3 +22,17 @@ import transformers
 def seeded() -> None:
     """What a test samples does not depend on the tests before it."""
     transformers.set_seed(0)
+
+
+@pytest.fixture
+def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What wandb opens and reads from the environment lasts for the test."""
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    wandb.finish()
+    wandb.teardown()
+    yield
+    wandb.finish()
+    wandb.teardown()

@@ -180,9 +180,10 @@ def says_more(
     return [float(len(completion)) for completion in completions]
 
 
-def test_what_functions_log_is_in_metrics_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("MODE", "offline"), ("DIR", str(tmp_path)), ("SILENT", "true")):
-        monkeypatch.setenv(f"WANDB_{name}", value)
+def test_what_functions_log_is_in_metrics_and_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_wandb: None
+) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
     noted = ROWS.add_column("note", list("abc"))
     model = tiny.tiny_model(TOKENIZER, initializer_range=0.2)
     settings = {"log_completions": True, "report_to": "wandb", "eval_strategy": "steps", "eval_steps": 1}

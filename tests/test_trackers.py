@@ -26,19 +26,6 @@ SCRIPT = str(Path(__file__).with_name("plain_python.py"))
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
 
 
-@pytest.fixture
-def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What wandb opens and reads from the environment lasts for the test."""
-    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    wandb.finish()
-    wandb.teardown()
-    yield
-    wandb.finish()
-    wandb.teardown()
-
-
 def make_trainer(output_dir: Path, **settings: Any) -> LaTROTrainer:
     args = cpu_config(str(output_dir), **{"beta": 0.0, "report_to": "wandb", **settings})
     return LaTROTrainer(tiny.tiny_model(TOKENIZER), args, tiny.tiny_dataset(4), processing_class=TOKENIZER)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import wandb
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from peft import get_peft_model
@@ -443,13 +444,12 @@ def test_unused_columns_may_be_there_or_be_removed(tmp_path):
         assert "latro/answer_logp" in trainer.state.log_history[0]
 
 
-def test_completions_table(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+def test_completions_table(tmp_path, monkeypatch, capsys, own_wandb):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("COLUMNS", "400")  # so that rich does not break the texts
     trainer = trainer_given_samples(tmp_path, max_steps=1, log_completions=True, report_to="wandb")
     trainer.train()
+    wandb.finish()  # it may still be writing
 
     tables = list(tmp_path.glob("wandb/offline-run-*/files/media/table/completions_*.table.json"))
     table = json.loads(min(tables).read_text())  # of the update: TRL writes it again at the end
