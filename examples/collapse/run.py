@@ -1,7 +1,6 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """One run of the study of collapse: train, evaluate on the way, and write one small file."""
 
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from study.run import Run, make_quiet, write_result
 from study.settings import BETA, LEARNING_RATE, PROMPTS, SAMPLES, TASKS, held_out_questions
 from study.training import evaluate_model, load_base, train_latro
+from study.watch import logged, shortened
 from trl_latro.evaluation.generation import Generation
 
 from .settings import LOOKS, OBJECTIVES, TASK, TEST_SAMPLES
@@ -46,11 +46,6 @@ LOOK_METRICS = (
     "answer_logp_gold_rationale",
     "answer_logp_no_rationale",
 )
-
-
-def shortened(value: float) -> float:
-    """Five digits are enough."""
-    return float(f"{value:.5g}")
 
 
 def kind_of(completion: str, gold_rationale: str) -> str:
@@ -107,8 +102,7 @@ class Record(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" in logs:  # the last log is the training's summary
             for name, values in self.updates.items():
-                value = float(logs.get(name, math.nan))
-                values.append(None if math.isnan(value) else shortened(value))
+                values.append(logged(logs, name))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step in LOOKS or state.global_step == state.max_steps:

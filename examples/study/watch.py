@@ -37,6 +37,12 @@ def shortened(value: float) -> float:
     return float(f"{value:.5g}")
 
 
+def logged(logs: dict[str, float], name: str) -> float | None:
+    """A metric of a log, `None` where it is missing or NaN."""
+    value = float(logs.get(name, math.nan))
+    return None if math.isnan(value) else shortened(value)
+
+
 class Watch(TrainerCallback):
     """
     Looks at the model before training, every few steps and at the end, and keeps the best one.
@@ -52,6 +58,7 @@ class Watch(TrainerCallback):
         self.curve: list[dict[str, float]] = []
         self.updates: dict[str, list[float | None]] = {}
         self.update_seconds: list[float] = []
+        self.start = 0.0  # of the update under way
         self.best: tuple[float, int, dict[str, Tensor]] | None = None  # accuracy, step, weights
 
     def look(self, step: int, model: PreTrainedModel) -> None:
@@ -80,6 +87,5 @@ class Watch(TrainerCallback):
         if "loss" in logs:  # the last log is the training's summary
             for name in UPDATE_METRICS:
                 if name in logs or name in self.updates:
-                    value = float(logs.get(name, math.nan))
                     missed = [None] * (state.global_step - 1)
-                    self.updates.setdefault(name, missed).append(None if math.isnan(value) else shortened(value))
+                    self.updates.setdefault(name, missed).append(logged(logs, name))
