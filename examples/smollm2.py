@@ -50,7 +50,7 @@ from trl_latro.cli.train import make_parser, train
 from trl_latro.evaluation.comparison import compare
 from trl_latro.evaluation.files import RESULTS, read_generations
 from word_problems.problems import make_problems, write_problems
-from word_problems.settings import MAX_TOKENS, PROMPTS, ROLLOUT, SAMPLES, STEPS, TRAINING
+from word_problems.settings import BF16, MAX_TOKENS, PROMPTS, ROLLOUT, SAMPLES, STEPS, TRAINING
 from word_problems.warm_start import warm_start
 
 
@@ -131,7 +131,7 @@ def write_task(folder: Path, seed: int, steps: int, test_problems: int) -> None:
 
 
 def evaluate(model: Path, task: Path, folder: Path) -> None:
-    """`trl-latro evaluate` on the test problems, in bfloat16."""
+    """`trl-latro evaluate` on the test problems, in the precision of the training's products."""
     shutil.rmtree(folder, ignore_errors=True)  # of another run
     evaluate_to_folder(
         EvaluationArguments(
@@ -142,7 +142,7 @@ def evaluate(model: Path, task: Path, folder: Path) -> None:
             num_samples=4,
             max_completion_length=MAX_TOKENS,
             batch_size=100,
-            dtype="bfloat16",
+            dtype="bfloat16" if BF16 else "float32",
         )
     )
 

@@ -110,6 +110,7 @@ def show(result: dict[str, Any]) -> str:
 def settings_of(task: StudyTask) -> dict[str, Any]:
     return {
         "learning_rate": task.training["learning_rate"],
+        "bf16": task.training["bf16"],
         "rows_per_step": task.rows_per_step,
         "prompts": task.prompts,
         "num_generations": task.samples,

@@ -15,6 +15,7 @@ from trl_latro.tasks.registry import get_task
 from word_problems.base_model import NAME, base_model
 from word_problems.cache import make_once
 from word_problems.problems import make_problems, write_problems
+from word_problems.settings import BF16
 
 
 SETTINGS: dict[str, Any] = {
@@ -24,7 +25,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 3,
-    "bf16": True,  # products in bfloat16, weights in float32
+    "bf16": BF16,
     "seed": 0,
 }
 
