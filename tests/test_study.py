@@ -29,7 +29,7 @@ from study import gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
-from study.report import task_table, verdicts, write_readme, write_report  # noqa: E402
+from study.report import task_table, verdicts, write_readme, write_report, warning  # noqa: E402
 from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
 from study.training import permute_answers, tell_answer  # noqa: E402
@@ -178,6 +178,7 @@ def test_a_tiny_study_writes_its_files_continues_and_reports(
     assert re.search(r"\| LaTRO, `jepo` \| answers \| 1 \| [\d.]+% \([\d.]+ to [\d.]+\) \|", page)
     details = (tmp_path / "results_per_seed.md").read_text()
     assert re.search(r"\| LaTRO, `jepo` \| 0 \| [\d.]+% \([\d.]+ to [\d.]+\) \|", details)
+    assert re.search(r"\| LaTRO, `jepo` \| 0 \|.* \| never \|\n", details), "the monitor"
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
     with pytest.raises(ValueError, match="holds runs with steps 1, but 2 is asked for: choose another --output_dir"):
@@ -185,6 +186,11 @@ def test_a_tiny_study_writes_its_files_continues_and_reports(
     (tmp_path / "study" / "house-jepo-0.json").unlink()
     study([*tiny, *methods, "--report"])
     assert "LaTRO, `jepo`" not in (tmp_path / "results.md").read_text(), "from the files alone, and no run is made"
+
+
+def test_a_run_says_when_the_monitor_warned(tmp_path: Path) -> None:
+    for method, warned in (("logprob", "step 1"), ("rlvr", "-"), ("sft_answer", "-")):
+        assert warning(do_run(Run("weak_house", method, 0, steps=1, test_puzzles=2), tmp_path)) == warned
 
 
 @pytest.mark.parametrize("size", ["--steps", "--workers", "--test_puzzles"])

@@ -195,14 +195,19 @@ def each_seed_table(runs: Runs) -> list[str]:
     """The last checkpoint, and beside it the one that the validation questions choose."""
     k = num_samples(next(iter(runs.values()))[0])
     header = ["Method", "Seed", "greedy", "samples, T=1", f"maj@{k}", f"pass@{k}", "Training, s"]
-    header += ["Chosen step", "its samples, T=1"]
+    header += ["Chosen step", "its samples, T=1", "Monitor warned at"]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         for run in seeds:
             metrics = [percent(question_mean(question_values(run, name))) for name in ACCURACIES]
             lines.append(
                 table_row(
-                    METHODS[method].title, str(run["seed"]), *metrics, f"{run['training_seconds']:.0f}", *choice(run)
+                    METHODS[method].title,
+                    str(run["seed"]),
+                    *metrics,
+                    f"{run['training_seconds']:.0f}",
+                    *choice(run),
+                    warning(run),
                 )
             )
     return lines
@@ -213,6 +218,14 @@ def choice(run: dict[str, Any]) -> tuple[str, str]:
     if of_chosen is None or run["method"] == "base":
         return "-", "-"
     return str(run["best"]["step"]), percent(question_mean(question_values(of_chosen, "samples")))
+
+
+def warning(run: dict[str, Any]) -> str:
+    """The step at which the monitor warned. RLVR and other trainers have none, and old files do not say."""
+    objective = METHODS[run["method"]].objective
+    if objective is None or objective.get("self_reward_weight") == 0 or "warned_at" not in run:
+        return "-"
+    return "never" if run["warned_at"] is None else f"step {run['warned_at']}"
 
 
 def table_row(*cells: str) -> str:

@@ -21,7 +21,7 @@ from trl_latro.objective import group_correlation
 
 from .settings import TASKS, held_out_questions
 from .task import StudyTask
-from .training import evaluate_model, load_base, train
+from .training import Trained, evaluate_model, load_base, train
 from .watch import Watch, shortened
 
 
@@ -71,21 +71,24 @@ def make_run(task: StudyTask, run: Run, output_dir: Path) -> dict[str, Any]:
     transformers.set_seed(run.seed)
     model, tokenizer = load_base(task)
     watch = Watch(task, tokenizer, validation)
-    start, sampled_before = time.perf_counter(), 0
+    start = time.perf_counter()
     if run.method == "base":
         watch.look(0, model)
+        trained = Trained(model)
     else:
+        del model  # training loads its own
         with tempfile.TemporaryDirectory() as folder:
-            model, sampled_before = train(task, run.method, run.seed, run.steps, Path(folder), watch)
+            trained = train(task, run.method, run.seed, run.steps, Path(folder), watch)
     training_seconds = time.perf_counter() - start
     gc.collect()  # of the trainer: two runs of a real model at a time need the memory
     result = {
         **run._asdict(),
-        **measured(evaluate_model(task, model, tokenizer, test, task.test_samples, run.seed), task),
+        **measured(evaluate_model(task, trained.model, tokenizer, test, task.test_samples, run.seed), task),
         "curve": watch.curve,
         "updates": watch.updates,
         "update_seconds": watch.update_seconds,
-        "sampled_tokens": sampled_before + sampled_in(watch.updates, task),
+        "warned_at": trained.warned_at,
+        "sampled_tokens": trained.sampled_before + sampled_in(watch.updates, task),
         "training_seconds": round(training_seconds, 1),  # with the looks at the validation questions
         "evaluation_seconds": round(time.perf_counter() - start - training_seconds, 1),
         "settings": settings_of(task),

@@ -3,7 +3,7 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -21,6 +21,7 @@ from trl import RLOOConfig, RLOOTrainer, SFTConfig, SFTTrainer
 from baselines.baseline import answer_rows, gold_rows, rejection_rows
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.answer_template import AnswerTemplate
+from trl_latro.collapse_monitor import CollapseMonitor
 from trl_latro.evaluation import Evaluation, evaluate
 from trl_latro.outside_rewards import AccuracyReward
 
@@ -30,6 +31,17 @@ from .task import StudyTask
 
 
 ANSWER_TEMPLATE = AnswerTemplate("The answer is {answer}.")
+
+
+class Trained(NamedTuple):
+    """
+    A model after training, how many tokens were sampled before it (rejection and prompt posterior sampling draw
+    `task.samples` rationales of each question), and the step at which [`CollapseMonitor`] warned.
+    """
+
+    model: PreTrainedModel
+    sampled_before: int = 0
+    warned_at: int | None = None
 
 
 def load_base(task: StudyTask, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -63,29 +75,24 @@ def evaluate_model(
     )
 
 
-def train(
-    task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback
-) -> tuple[PreTrainedModel, int]:
-    """
-    The model after `steps` optimizer steps of a method of `METHODS` other than "base", and how many tokens were sampled
-    before them: rejection sampling and prompt posterior sampling draw `task.samples` rationales of each question first.
-    """
+def train(task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback) -> Trained:
+    """The model after `steps` optimizer steps of a method of `METHODS` other than "base"."""
     questions = training_questions(task, seed, steps)
     if method == "permuted":
         questions = permute_answers(questions, seed)
     objective = METHODS[method].objective
     if objective is not None:
-        return train_latro(task, objective, seed, steps, output_dir, callback, questions=questions), 0
+        return train_latro(task, objective, seed, steps, output_dir, callback, questions=questions)
     model, tokenizer = load_base(task)
     settings = trainer_settings(task, seed, steps, output_dir)
     if method == "rloo":
-        return run_trainer(make_rloo(task, model, tokenizer, questions, settings), callback), 0
+        return Trained(run_trainer(make_rloo(task, model, tokenizer, questions, settings), callback))
     rows, tokens = sft_rows(task, method, seed, questions, model, tokenizer)
     # Each row equally often, in random order, and as many rows in every step
     rows = rows.select([position % len(rows) for position in range(steps * task.rows_per_step)])
     config = SFTConfig(max_length=None, **settings)
     trainer = SFTTrainer(model, config, train_dataset=rows, processing_class=tokenizer)
-    return run_trainer(trainer, callback), tokens
+    return Trained(run_trainer(trainer, callback), tokens)
 
 
 def trainer_settings(task: StudyTask, seed: int, steps: int, output_dir: Path) -> dict[str, Any]:
@@ -111,7 +118,7 @@ def train_latro(
     callback: TrainerCallback,
     trainer: type[LaTROTrainer] = LaTROTrainer,
     questions: Dataset | None = None,
-) -> PreTrainedModel:
+) -> Trained:
     """
     The model after `steps` optimizer steps of LaTRO, on the task's training questions if no others are given. It samples
     `task.samples` rationales of each question once.
@@ -129,7 +136,10 @@ def train_latro(
     # Without a reward of its own it has that of a verifier (RLVR)
     reward_funcs = None if config.scores_answers else AccuracyReward(tokenizer, config)
     data: dict[str, Any] = {"train_dataset": questions, "processing_class": tokenizer, "reward_funcs": reward_funcs}
-    return run_trainer(trainer(model, config, **data), callback)
+    latro = trainer(model, config, **data)
+    trained = run_trainer(latro, callback)
+    monitors = [one for one in latro.callback_handler.callbacks if isinstance(one, CollapseMonitor)]
+    return Trained(trained, warned_at=monitors[0].collapsed_at if monitors else None)  # RLVR has none
 
 
 def make_rloo(
