@@ -1,8 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The monitor warns where training teaches the model to stop reasoning, and nowhere else."""
 
+import json
 import logging
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, T
 import tiny
 from given import cpu_config
 from trl_latro import LaTROConfig, LaTROTrainer
+from trl_latro.cli.train import main as train_main
 from trl_latro.collapse_monitor import CollapseMonitor, advise, prompt_columns, standard_errors
 from trl_latro.objective import REWARDS, assign_credit
 
@@ -175,9 +178,11 @@ def test_the_warning_says_which_metrics_moved(caplog: pytest.LogCaptureFixture) 
 
 
 def test_it_does_not_advise_what_the_training_does() -> None:
-    assert "'prob' or 'jepo'" in advise("logprob") and "'prob' or 'jepo'" in advise(REWARDS["prob"].of_row)
+    for reward in ("logprob", REWARDS["prob"].of_row):
+        assert "'prob', 'jepo' or 'power'" in advise(reward)
     assert "'prob'" in advise("jepo") and "'jepo'" not in advise("jepo")
     assert "reward_type" not in advise("prob")
+    assert "reward_type" not in advise("power") and "a `reward_power` closer to 1" in advise("power")
 
 
 class Collapses(TrainerCallback):
@@ -298,3 +303,39 @@ def test_on_a_base_that_collapses_and_on_one_that_does_not(
     )
     trainer.train()
     assert trainer.state.global_step <= 2 if warns else trainer.state.global_step == 8
+
+
+@pytest.mark.parametrize(
+    "more", [["--save_strategy", "no"], ["--save_steps", "1"]], ids=["no checkpoint", "checkpoints"]
+)
+def test_the_command_line_does_not_save_the_model_that_collapsed(
+    tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    puzzles = make_puzzles(HousePuzzle, 8 * 6, seed=3, held_out=False)
+    task = tmp_path / "house.jsonl"
+    task.write_text("".join(json.dumps({"question": one.prompt, "answer": one.answer}) + "\n" for one in puzzles))
+    settings = {
+        "task": task,
+        "prompt_template": "{question}",
+        "validation_size": 0,
+        "model_name_or_path": EXAMPLES / "puzzles" / "weak_house_base_model",
+        "output_dir": tmp_path / "run",
+        "num_generations": 16,
+        "per_device_train_batch_size": 128,  # half of the prompts that the monitor wants to see first
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": 36,
+        "learning_rate": 3e-4,
+        "max_steps": 6,
+        "report_to": "none",
+    }
+    typed = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    train_main([*typed, "--stop_on_collapse", *more])
+    output = capsys.readouterr().out
+    (step,) = re.findall(
+        r"Ended by --stop_on_collapse after step (\d), whose model is neither saved nor pushed", output
+    )
+    assert step == "2" and not list((tmp_path / "run").glob("*.safetensors"))
+    kept = [] if "no" in more else [tmp_path / "run" / "checkpoint-1"]
+    assert list((tmp_path / "run").glob("checkpoint-*")) == kept
+    assert (f"The last checkpoint before it is {kept[0]}." if kept else "There is no checkpoint before it.") in output
+    assert "Model saved to" not in output

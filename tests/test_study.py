@@ -29,7 +29,7 @@ from study import gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
-from study.report import task_table, verdicts, write_readme, write_report, warning  # noqa: E402
+from study.report import task_table, verdicts, warning, write_readme, write_report  # noqa: E402
 from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
 from study.training import permute_answers, tell_answer  # noqa: E402

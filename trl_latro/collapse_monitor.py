@@ -115,12 +115,13 @@ class CollapseMonitor(TrainerCallback):
 
     Attributes:
         collapsed_at (`int`, *optional*): The step at which it was seen.
+        stopped (`bool`): Whether this training was ended for it.
     """
 
     def __init__(self, stop: bool):
         self.stop = stop
         self.collapsed_at: int | None = None
-        self._has_stopped = False
+        self.stopped = False
         self._rollouts = 0
         self._metrics: dict[str, float] = {}  # the last of each name
         self._first: list[Seen] = []  # the first prompts, as many as a mean needs
@@ -226,14 +227,14 @@ class CollapseMonitor(TrainerCallback):
                 " Training ends here." if self.stop else "",
             )
         if self.stop:
-            self._has_stopped = control.should_training_stop = True
+            self.stopped = control.should_training_stop = True
             # A checkpoint of this step would be the collapsed model's, and with `save_total_limit` take the place of another
             control.should_evaluate = control.should_save = False
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._has_stopped:
+        if self.stopped:
             control.should_evaluate = control.should_save = False
 
 
@@ -255,8 +256,12 @@ def _means(rollouts: list[Seen]) -> dict[str, float]:
 
 def advise(reward_type: RowReward | str | None) -> str:
     """What to change, by the reward that the training had."""
-    rewards = {"prob": "a lower `learning_rate`", "jepo": "`reward_type` 'prob'"}
-    other = rewards.get(str(reward_type), "`reward_type` 'prob' or 'jepo'")
+    rewards = {
+        "prob": "a lower `learning_rate`",
+        "jepo": "`reward_type` 'prob'",
+        "power": "a `reward_power` closer to 1",
+    }
+    other = rewards.get(str(reward_type), "`reward_type` 'prob', 'jepo' or 'power'")
     return f"Train with {other}, or from a model that is right more often"
 
 

@@ -12,6 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
+from ..collapse_monitor import CollapseMonitor, say_last_checkpoint
 from ..durability.checkpoints import guess_checkpoint, say_failed_write
 from ..durability.lock import locked
 from ..durability.metrics_file import METRICS_FILE, MetricsFile
@@ -170,6 +171,13 @@ def _train(
         )
         trainer.accelerator.end_training()
         return
+    if has_collapsed(trainer):
+        trainer.accelerator.print(
+            f"Ended by --stop_on_collapse after step {trainer.state.global_step}, whose model is neither saved nor pushed. "
+            f"{say_last_checkpoint(output_dir, trainer.state.global_step)}"
+        )
+        trainer.accelerator.end_training()
+        return
 
     from_hub = task_args.dataset_path is None
     dataset_name = task.source.name if from_hub and isinstance(task.source, HubSource) else None
@@ -185,6 +193,13 @@ def _train(
                 trainer.push_to_hub(dataset_name=dataset_name)
     finally:
         trainer.accelerator.end_training()
+
+
+def has_collapsed(trainer: LaTROTrainer) -> bool:
+    """Whether the trainer is left with the model that `CollapseMonitor` ended the training for, and not with a better one."""
+    monitors = [one for one in trainer.callback_handler.callbacks if isinstance(one, CollapseMonitor)]
+    loaded_best = trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None
+    return any(monitor.stopped for monitor in monitors) and not loaded_best
 
 
 def show_lines(trainer: LaTROTrainer) -> None:
