@@ -2,6 +2,7 @@
 """The commands as a user types them."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,17 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypat
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert stop.value.code == 0
-        assert "--question_column" in capsys.readouterr().out
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:2] == [f"usage: trl-latro {command} [--config FILE] [--OPTION VALUE ...]", ""]
+        titles = [line.strip(":") for line in lines if line.startswith("options of")]
+        assert titles == [f"options of {name}" for name in ("trl_latro", "trl", "transformers")][: len(titles)]
+        for option in ("--question_column", "--answer_template", "--model_name_or_path", "--help"):
+            assert sum(re.match(rf"  (-h, )?{option}\b", line) is not None for line in lines) == 1
+        ours = lines[: lines.index("options of trl:")] if len(titles) > 1 else lines
+        assert any(line.startswith("  --answer_separator") for line in ours)
+        assert any(line.startswith("  --num_generations") for line in ours) == (command in ("train", "plan")), (
+            "ours where we declare it anew"
+        )
 
 
 def test_compare_prints_its_help_and_a_failed_comparison_is_one_sentence(

@@ -376,12 +376,12 @@ def main(argv: list[str] | None = None) -> None:
             Arguments; `None` takes those of the command line.
     """
     # How the model was prompted in its training is the default, so the model is looked at first
-    arguments, *_ = CommandParser([EvaluationArguments], add_help=False).parse_args_and_config(
-        argv, return_remaining_strings=True
-    )
+    arguments, *_ = CommandParser(
+        [EvaluationArguments], prog="trl-latro evaluate", add_help=False
+    ).parse_args_and_config(argv, return_remaining_strings=True)
     name, revision = arguments.model_name_or_path, arguments.model_revision
     trained = None if name is None else read_model_prompting(name, revision)
-    parser = CommandParser([EvaluationArguments])
+    parser = CommandParser([EvaluationArguments], prog="trl-latro evaluate")
     parser.set_defaults_with_config(**arguments.defaults_of(trained))
     (arguments,) = parser.parse_args_and_config(argv)
     evaluate_to_folder(arguments, trained)

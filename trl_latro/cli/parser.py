@@ -4,7 +4,8 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,33 @@ from ..tasks.sources import find_repeated
 
 class CommandParser(TrlParser):
     """
-    [`~trl.TrlParser`] whose `--config` files are held to what the command line is held to.
+    [`~trl.TrlParser`] whose `--config` files are held to what the command line is held to, and whose help begins with the
+    package's own options.
 
     A file is refused that cannot be read, is no YAML mapping, names a setting twice, or gives a setting a value that the
     command line would not take. (TRL's parser passes values of a file on as they are.)
     """
+
+    def __init__(self, dataclass_types: Sequence[type], **kwargs: Any):
+        # Of several hundred options, argparse's own usage would fill a screen, at every error too
+        super().__init__(dataclass_types, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]", **kwargs)
+
+    def format_help(self) -> str:
+        """Options by the package that declares them, or declares them anew: ours, TRL's, transformers'."""
+        packages = {
+            field.name: _declaring_class(of_type, field.name).__module__.split(".")[0]
+            for of_type in self.dataclass_types
+            for field in fields(of_type)
+        }
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, [], [])
+        for package in ("trl_latro", "trl", "transformers"):
+            actions = [action for action in self._actions if packages.get(action.dest, "trl_latro") == package]
+            if actions:
+                formatter.start_section(f"options of {package}")
+                formatter.add_arguments(actions)
+                formatter.end_section()
+        return formatter.format_help()
 
     def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
         """As the parent's; raises `ValueError` for a file that is refused. `--config=FILE` is `--config FILE`."""
@@ -76,6 +99,11 @@ class CommandParser(TrlParser):
             raise ValueError(
                 f"--config {path}: {action.dest} is {value!r}, but must be one of {list(action.choices)}."
             )
+
+
+def _declaring_class(of_type: type, field: str) -> type:
+    """The class that a dataclass has a field from: itself, or the next of its parents that declares it."""
+    return next(parent for parent in of_type.__mro__ if field in parent.__dict__.get("__annotations__", {}))
 
 
 def _describe(error: Exception) -> str:

@@ -276,5 +276,5 @@ def main(argv: list[str] | None = None) -> None:
     """
     # TRL 1.16 and PEFT use names that transformers has renamed: nothing that a user could change
     warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    parser = CommandParser([RewardArguments, PlanConfig, ModelConfig])
+    parser = CommandParser([RewardArguments, PlanConfig, ModelConfig], prog="trl-latro plan")
     print(plan(*parser.parse_args_and_config(argv)))

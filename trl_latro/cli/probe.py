@@ -177,5 +177,5 @@ def main(argv: list[str] | None = None) -> None:
         argv (`list[str]`, *optional*):
             Arguments; `None` takes those of the command line.
     """
-    (arguments,) = CommandParser([ProbeArguments]).parse_args_and_config(argv)
+    (arguments,) = CommandParser([ProbeArguments], prog="trl-latro probe").parse_args_and_config(argv)
     probe(arguments)

@@ -66,9 +66,9 @@ class ResumeArguments:
         return None if checkpoint is None else read_prompting(checkpoint)
 
 
-def make_parser(**defaults: Any) -> CommandParser:
+def make_parser(prog: str | None = None, **defaults: Any) -> CommandParser:
     """Parser of the command line and of `--config` files; `defaults` are those of the script's task."""
-    parser = CommandParser([RewardArguments, ScriptConfig, ModelConfig])
+    parser = CommandParser([RewardArguments, ScriptConfig, ModelConfig], prog=prog)
     parser.set_defaults_with_config(**defaults)
     return parser
 
@@ -238,11 +238,13 @@ def main(argv: list[str] | None = None, **defaults: Any) -> None:
     reduce_noise()
     # The answer template is the task's unless the user names another one, and a resumed training's that of its checkpoint, as
     # are the prompts: so both are looked at first
-    parser = CommandParser([RewardArguments, ResumeArguments], add_help=False)
+    prog = None if argv is None else "trl-latro train"  # a script has its own name
+    parser = CommandParser([RewardArguments, ResumeArguments], prog=prog, add_help=False)
     parser.set_defaults_with_config(**defaults)
     task_args, resume_args, *_ = parser.parse_args_and_config(argv, return_remaining_strings=True)
     if task_args.task is not None:
         defaults = {"answer_template": task_args.get_task().answer_template.text, **defaults}
     defaults |= task_args.defaults_of(resume_args.read_prompting())
-    task_args, training_args, model_args = make_parser(**defaults).parse_args_and_config(argv)
+    parser = make_parser(prog, **defaults)
+    task_args, training_args, model_args = parser.parse_args_and_config(argv)
     train(task_args, training_args, model_args)
