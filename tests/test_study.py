@@ -19,7 +19,6 @@ from trl_latro.evaluation.intervals import mean_metric
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES, DOCS = ROOT / "examples", ROOT / "docs"
-SECTIONS = ("verdicts", "dial", "results")
 BASE_MODEL = EXAMPLES / "puzzles" / "house_base_model"
 sys.path.insert(0, str(EXAMPLES))
 
@@ -340,9 +339,13 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "dial-prob-0.json").write_text(json.dumps(made_run("prob", 0, "1100", "8400")))
     page = tmp_path / "results.md"
-    marks = {name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->") for name in SECTIONS}
+    marks = {
+        name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->")
+        for name in ("verdicts", *TASKS, "results")
+    }
     sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
-    page.write_text(f"Before.\n\n{sections['verdicts']}\n\nBetween.\n\n{sections['dial']}\n\nAfter.\n")
+    of_tasks = "\n\n".join(sections[name] for name in TASKS)
+    page.write_text(f"Before.\n\n{sections['verdicts']}\n\nBetween.\n\n{of_tasks}\n\nAfter.\n")
     for _ in range(2):
         write_report(tmp_path / "study")
         text = page.read_text()
@@ -350,12 +353,15 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
             text.startswith("Before.\n") and "Between." in text and text.endswith("\nAfter.\n") and "old" not in text
         )
         row = "| LaTRO, `prob` | answers | 1 | 50.0% (0.0 to 100.0) | 37.5% (0.0 to 75.0) | 37.5% "
-        assert text.count(row) == 1
+        assert text.count(row) == 1 and text.count("No runs.") == len(TASKS) - 1
     details = (tmp_path / "results_per_seed.md").read_text()
     assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
 
     readme = tmp_path / "README.md"
     readme.write_text(f"Before.\n{sections['results']}\nAfter.\n")
+    write_readme(tmp_path / "study", readme)
+    assert "| LaTRO, `prob` |" not in readme.read_text(), "nothing to compare it with"
+    (tmp_path / "study" / "dial-rlvr-0.json").write_text(json.dumps(made_run("rlvr", 0, "1100", "8400")))
     write_readme(tmp_path / "study", readme)
     assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in readme.read_text()
 

@@ -36,7 +36,7 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
     runs = read_runs(output_dir)
     page, seeds_page = output_dir.parent / "results.md", output_dir.parent / "results_per_seed.md"
     sections = {"verdicts": verdicts(runs)}
-    sections |= {name: "\n".join(task_table(of_task)) for name, of_task in runs.items()}
+    sections |= {name: "\n".join(task_table(runs[name])) if name in runs else "No runs." for name in TASKS}
     write_sections(page, sections)
     write_sections(seeds_page, {"details": "\n".join(details(runs))})
     picture = output_dir.parent / "results.png"
@@ -145,7 +145,8 @@ def task_table(runs: Runs) -> list[str]:
 
 
 def overview(runs: dict[str, Runs]) -> list[str]:
-    """Accuracy of samples (%) on each task, over the seeds."""
+    """Accuracy of samples (%) on each task that RLVR was run on, over the seeds."""
+    runs = {name: of_task for name, of_task in runs.items() if "rlvr" in of_task}
     header = ["", "It sees", *(TASKS[name].title for name in runs)]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method in MAIN:
