@@ -7,7 +7,7 @@ reference, and a launcher starts this file with two ranks.
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,16 @@ class Feature:
     generates: bool = False
     num_eval_prompts: int = 4
     several_answers: bool = False
+    reward_funcs: Sequence[Callable] = ()
+
+
+def length(completions: list[str], **columns: Any) -> list[float]:
+    return [len(text) / 10 for text in completions]
+
+
+async def digits(completions: list[str], **columns: Any) -> list[float | None]:
+    """Not of every sample."""
+    return [None if "!" in text else float(sum(map(str.isdigit, text))) for text in completions]
 
 
 ACCUMULATED: dict[str, Any] = {"gradient_accumulation_steps": 3, "reward_type": "jepo"}
@@ -94,6 +104,9 @@ FEATURES: dict[str, Feature] = {
     # A rank has other rows for the model than the other rank
     "several answers": Feature(2, {}, several_answers=True),
     "several answers, reused samples": Feature(2, REUSED, several_answers=True),
+    "rewards from outside": Feature(
+        2, {"self_reward_weight": 0.5, "reward_weights": [0.3, 0.1]}, reward_funcs=[length, digits]
+    ),
     "LoRA": Feature(2, {}, lora=True),
     "one rank unfinished": Feature(4, {}, on_rank_1(unfinished), finished_ratio=0.375),
     "one rank masked": Feature(4, {"mask_truncated_completions": True}, on_rank_1(unfinished), finished_ratio=0.375),
@@ -210,6 +223,7 @@ def train(name: str, model: str, output_dir: Path, num_processes: int, deepspeed
         args=args,
         train_dataset=tiny_dataset(several_answers=feature.several_answers),
         eval_dataset=tiny_dataset(num_rows=feature.num_eval_prompts, several_answers=feature.several_answers),
+        reward_funcs=list(feature.reward_funcs),
         peft_config=lora_config() if feature.lora else None,
     )
     assert trainer.accelerator.num_processes == num_processes
