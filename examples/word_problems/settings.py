@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """How `make smollm2` and the study train on word problems."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,9 @@ STEPS = 12
 MAX_TOKENS = 80  # the longest worked solution has 65
 
 # Products in bfloat16, weights in float32. A processor without instructions for bfloat16 emulates them and takes three
-# times as long as in float32.
-BF16 = torch.cuda.is_available() or any(
-    torch.cpu.get_capabilities().get(name, False) for name in ("avx512_bf16", "amx_bf16")
-)
+# times as long as in float32. Old versions of torch do not say which a processor has; Linux does.
+CPU_INFO = Path("/proc/cpuinfo")
+BF16 = torch.cuda.is_available() or (CPU_INFO.exists() and "avx512_bf16" in CPU_INFO.read_text())
 
 TRAINING: dict[str, Any] = {
     "per_device_train_batch_size": SAMPLES,  # a prompt at a time, for less memory

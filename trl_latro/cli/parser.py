@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class CommandParser(TrlParser):
 
 def _declaring_class(of_type: type, field: str) -> type:
     """The class that a dataclass has a field from: itself, or the next of its parents that declares it."""
-    return next(parent for parent in of_type.__mro__ if field in parent.__dict__.get("__annotations__", {}))
+    return next(parent for parent in of_type.__mro__ if field in get_annotations(parent))
 
 
 def _describe(error: Exception) -> str:
