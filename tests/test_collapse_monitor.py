@@ -155,7 +155,7 @@ def test_it_warns_once_and_ends_the_training_only_if_asked_to(
             monitor.on_step_end(args, TrainerState(global_step=step), control)
     (warning,) = [record.getMessage() for record in caplog.records if "Collapse" in record.getMessage()]
     assert "at step 1: longer rationales have the more probable answers" in warning
-    assert "In the first 64 prompts: latro/answer_prob 0.125. Train with `reward_type` 'prob' or 'jepo'" in warning
+    assert "In the first 64 prompts: latro/answer_prob 0.125. Train with `reward_type` 'prob', 'jepo' or 'power'" in warning
     assert "There is no checkpoint before it." in warning
     assert control.should_training_stop == stop == ("Training ends here" in warning)
     assert monitor.collapsed_at == 1
