@@ -259,7 +259,7 @@ def advise(reward_type: RowReward | str | None) -> str:
     rewards = {
         "prob": "a lower `learning_rate`",
         "jepo": "`reward_type` 'prob'",
-        "power": "a `reward_power` closer to 1",
+        "power": "a `reward_power` (and `reward_power_end`) closer to 1",
     }
     other = rewards.get(str(reward_type), "`reward_type` 'prob', 'jepo' or 'power'")
     return f"Train with {other}, or from a model that is right more often"
