@@ -5,9 +5,10 @@ import json
 import logging
 import math
 import re
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, TrainerControl, TrainerState
 
 import tiny
+from cli_worker import Outcome, Run, run_all
 from given import cpu_config
+from hub_server import serve
 from trl_latro import LaTROConfig, LaTROTrainer
-from trl_latro.cli.train import main as train_main
 from trl_latro.collapse_monitor import CollapseMonitor, advise, prompt_columns, standard_errors
 from trl_latro.objective import REWARDS, assign_credit
 
@@ -155,7 +157,10 @@ def test_it_warns_once_and_ends_the_training_only_if_asked_to(
             monitor.on_step_end(args, TrainerState(global_step=step), control)
     (warning,) = [record.getMessage() for record in caplog.records if "Collapse" in record.getMessage()]
     assert "at step 1: longer rationales have the more probable answers" in warning
-    assert "In the first 64 prompts: latro/answer_prob 0.125. Train with `reward_type` 'prob', 'jepo' or 'power'" in warning
+    assert (
+        "In the first 64 prompts: latro/answer_prob 0.125. Train with `reward_type` 'prob', 'jepo' or 'power', or"
+        in warning
+    )
     assert "There is no checkpoint before it." in warning
     assert control.should_training_stop == stop == ("Training ends here" in warning)
     assert monitor.collapsed_at == 1
@@ -177,12 +182,15 @@ def test_the_warning_says_which_metrics_moved(caplog: pytest.LogCaptureFixture) 
     assert moved in caplog.text
 
 
-def test_it_does_not_advise_what_the_training_does() -> None:
-    for reward in ("logprob", REWARDS["prob"].of_row):
-        assert "'prob', 'jepo' or 'power'" in advise(reward)
-    assert "'prob'" in advise("jepo") and "'jepo'" not in advise("jepo")
-    assert "reward_type" not in advise("prob")
-    assert "reward_type" not in advise("power") and "a `reward_power` closer to 1" in advise("power")
+@pytest.mark.parametrize("reward_type", [*REWARDS, REWARDS["prob"].of_row], ids=str)
+def test_it_does_not_advise_what_the_training_does(reward_type: Any) -> None:
+    others = "`reward_type` 'prob', 'jepo' or 'power'"
+    expected = {
+        "prob": "a lower `learning_rate`",
+        "jepo": "`reward_type` 'prob'",
+        "power": "a `reward_power` (and `reward_power_end`) closer to 1",
+    }.get(reward_type, others)
+    assert advise(reward_type) == f"Train with {expected}, or from a model that is right more often"
 
 
 class Collapses(TrainerCallback):
@@ -305,21 +313,30 @@ def test_on_a_base_that_collapses_and_on_one_that_does_not(
     assert trainer.state.global_step <= 2 if warns else trainer.state.global_step == 8
 
 
-@pytest.mark.parametrize(
-    "more", [["--save_strategy", "no"], ["--save_steps", "1"]], ids=["no checkpoint", "checkpoints"]
-)
-def test_the_command_line_does_not_save_the_model_that_collapsed(
-    tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+class Ended(NamedTuple):
+    """Trainings that `--stop_on_collapse` ended, and the evaluation of the checkpoint that one of them left."""
+
+    folder: Path
+    outcomes: dict[str, Outcome]
+    evaluation: list[str]
+    commits: dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    folder = tmp_path_factory.mktemp("ended")
     puzzles = make_puzzles(HousePuzzle, 8 * 6, seed=3, held_out=False)
-    task = tmp_path / "house.jsonl"
+    task = folder / "house.jsonl"
     task.write_text("".join(json.dumps({"question": one.prompt, "answer": one.answer}) + "\n" for one in puzzles))
+
+    def typed(**settings: Any) -> list[str]:
+        return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
     settings = {
         "task": task,
-        "prompt_template": "{question}",
         "validation_size": 0,
+        "prompt_template": "{question}",
         "model_name_or_path": EXAMPLES / "puzzles" / "weak_house_base_model",
-        "output_dir": tmp_path / "run",
         "num_generations": 16,
         "per_device_train_batch_size": 128,  # half of the prompts that the monitor wants to see first
         "gradient_accumulation_steps": 1,
@@ -327,15 +344,46 @@ def test_the_command_line_does_not_save_the_model_that_collapsed(
         "learning_rate": 3e-4,
         "max_steps": 6,
         "report_to": "none",
+        "push_to_hub": True,
+        "stop_on_collapse": True,
     }
-    typed = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    train_main([*typed, "--stop_on_collapse", *more])
-    output = capsys.readouterr().out
-    (step,) = re.findall(
-        r"Ended by --stop_on_collapse after step (\d), whose model is neither saved nor pushed", output
-    )
-    assert step == "2" and not list((tmp_path / "run").glob("*.safetensors"))
-    kept = [] if "no" in more else [tmp_path / "run" / "checkpoint-1"]
-    assert list((tmp_path / "run").glob("checkpoint-*")) == kept
+
+    def train(name: str, **more: Any) -> Run:
+        return Run(["train", *typed(output_dir=folder / name, **settings, **more)])
+
+    evaluation = [
+        *("evaluate", *typed(model_name_or_path=folder / "checkpoints" / "checkpoint-1", task=task)),
+        *typed(max_completion_length=36, output_dir=folder / "checkpoints-evaluation"),
+    ]
+    runs = {
+        "no-checkpoint": train("no-checkpoint", save_strategy="no"),
+        "checkpoints": train("checkpoints", save_steps=1),
+        "evaluated": Run([*evaluation, *typed(num_samples=0, max_questions=2)]),
+    }
+    with serve(folder / "hub") as hub:
+        return Ended(folder, run_all(runs, folder, hub.environment(folder / "home")), evaluation, hub.commits)
+
+
+@pytest.mark.parametrize("name", ["no-checkpoint", "checkpoints"])
+def test_the_command_line_neither_saves_nor_pushes_the_model_that_collapsed(ended: Ended, name: str) -> None:
+    status, output = ended.outcomes[name]
+    assert status == 0, output
+    said = r"Ended by --stop_on_collapse after step (\d), whose model is neither saved nor pushed"
+    assert re.findall(said, output) == ["2"]
+    kept = [ended.folder / name / "checkpoint-1"] if name == "checkpoints" else []
+    assert list((ended.folder / name).glob("checkpoint-*")) == kept
     assert (f"The last checkpoint before it is {kept[0]}." if kept else "There is no checkpoint before it.") in output
-    assert "Model saved to" not in output
+    assert ("To evaluate it:" in output) == bool(kept)
+    assert "Model saved to" not in output and not (ended.folder / name / "eval_results.json").exists()
+    pushed = ["Training in progress, step 1"] if kept else []
+    assert ended.commits[f"ann/{name}"] == pushed, "the last checkpoint, as every save is pushed"
+    # transformers writes what it pushes of a checkpoint to the root
+    assert len(list((ended.folder / name).glob("*.safetensors"))) == len(pushed)
+
+
+def test_the_last_checkpoint_is_evaluated_with_the_command_that_is_named(ended: Ended) -> None:
+    *_, command = ended.outcomes["checkpoints"].output.strip().splitlines()
+    assert shlex.split(command) == ["trl-latro", *ended.evaluation]
+    status, output = ended.outcomes["evaluated"]
+    assert status == 0, output
+    assert "Prompted as in the model's training" in output and "2 questions" in output

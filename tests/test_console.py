@@ -270,7 +270,7 @@ def test_what_json_has_no_number_for_is_null_and_other_processes_write_nothing(t
 
 def command_of(*args: str) -> list[str]:
     task_args, training_args, _ = make_parser().parse_args_and_config([*args, "--output_dir", "a run"])
-    command = shlex.split(evaluation_command(task_args, training_args))
+    command = shlex.split(evaluation_command(task_args, training_args, "a run"))
     assert command[:4] == ["trl-latro", "evaluate", "--model_name_or_path", "a run"]
     assert command[-2:] == ["--output_dir", "a run-evaluation"]
     length = command.index("--max_completion_length")

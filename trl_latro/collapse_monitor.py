@@ -223,7 +223,7 @@ class CollapseMonitor(TrainerCallback):
                 diagnosis.reason,
                 say_what_moved(diagnosis),
                 advise(args.reward_type),
-                say_last_checkpoint(args.output_dir, state.global_step),
+                say_last_checkpoint(find_last_checkpoint(args.output_dir, state.global_step)),
                 " Training ends here." if self.stop else "",
             )
         if self.stop:
@@ -259,17 +259,23 @@ def advise(reward_type: RowReward | str | None) -> str:
     rewards = {
         "prob": "a lower `learning_rate`",
         "jepo": "`reward_type` 'prob'",
-        "power": "a `reward_power` closer to 1",
+        "power": "a `reward_power` (and `reward_power_end`) closer to 1",
     }
     other = rewards.get(str(reward_type), "`reward_type` 'prob', 'jepo' or 'power'")
     return f"Train with {other}, or from a model that is right more often"
 
 
-def say_last_checkpoint(output_dir: str | Path, step: int) -> str:
-    """The last whole checkpoint before a step."""
+def find_last_checkpoint(output_dir: str | Path, step: int) -> Path | None:
+    """The last whole checkpoint before a step, `None` if there is none."""
     earlier = (path for path in list_checkpoints(output_dir) if int(path.name.removeprefix("checkpoint-")) < step)
-    last = next(filter(is_whole, earlier), None)
-    return "There is no checkpoint before it." if last is None else f"The last checkpoint before it is {last}."
+    return next(filter(is_whole, earlier), None)
+
+
+def say_last_checkpoint(checkpoint: Path | None) -> str:
+    """Which checkpoint there is to go back to."""
+    if checkpoint is None:
+        return "There is no checkpoint before it."
+    return f"The last checkpoint before it is {checkpoint}."
 
 
 def _count(rollouts: Iterable[Seen]) -> int:

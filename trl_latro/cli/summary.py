@@ -92,15 +92,14 @@ def save_curves(history: History, folder: str | Path) -> Path | None:
     return path
 
 
-def evaluation_command(task_args: TaskArguments, training_args: LaTROConfig) -> str:
+def evaluation_command(task_args: TaskArguments, training_args: LaTROConfig, model: str | Path) -> str:
     """
-    The command that evaluates the model after its training: with the options that say where the questions are. How they are
-    put, and how answers are written, the model remembers (`trl_latro/prompting.py`).
+    The command that evaluates the `model` of a training, or a checkpoint: with the options that say where the questions
+    are. How they are put, and how answers are written, the model remembers (`trl_latro/prompting.py`).
 
     The questions are those of the test split. Where there is none, and where all are in one file that was trained on, they
     are those of the validation set.
     """
-    output_dir = str(training_args.output_dir)
     source = task_args.get_task().find_source(task_args.dataset_path)
     holds_out = task_args.validation_size > 0
     split = "validation" if holds_out else "train"
@@ -110,14 +109,14 @@ def evaluation_command(task_args: TaskArguments, training_args: LaTROConfig) -> 
     if split == "test":
         left_out |= {"validation_size", "validation_seed"}
     values = {field.name: (getattr(task_args, field.name), field.default) for field in fields(TaskArguments)}
-    options: dict[str, Any] = {"model_name_or_path": output_dir}
+    options: dict[str, Any] = {"model_name_or_path": model}
     options |= {name: value for name, (value, unset) in values.items() if name not in left_out and value != unset}
     if split != "test":
         options["split"] = split
     options["max_completion_length"] = training_args.max_completion_length
     if training_args.trust_remote_code:
         options["trust_remote_code"] = True
-    options["output_dir"] = f"{output_dir}-evaluation"
+    options["output_dir"] = f"{training_args.output_dir}-evaluation"
     return shlex.join(
         ["trl-latro", "evaluate", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
     )

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from ..checks import check_evaluation
-from ..collapse_monitor import CollapseMonitor, say_last_checkpoint
+from ..collapse_monitor import CollapseMonitor, find_last_checkpoint, say_last_checkpoint
 from ..durability.checkpoints import guess_checkpoint, say_failed_write
 from ..durability.lock import locked
 from ..durability.metrics_file import METRICS_FILE, MetricsFile
@@ -105,7 +105,8 @@ def train(
 ) -> None:
     """
     Train, save the model with its card, evaluate on the validation set and, if asked for, push to the Hub. On SIGTERM,
-    save a checkpoint after the step under way and end.
+    save a checkpoint after the step under way and end. A model that collapsed (`stop_on_collapse`) is neither saved nor
+    pushed: the last checkpoint before it is what the user finds.
 
     Args:
         task_args ([`RewardArguments`]):
@@ -140,7 +141,7 @@ def _train(
     if eval_dataset is not None:
         try_grader(task.grader, eval_dataset[0])
     check_model_loads(training_args, model_args)
-    command = evaluation_command(task_args, training_args)
+    command = evaluation_command(task_args, training_args, output_dir)
     training_args.disable_tqdm = training_args.disable_tqdm or not is_watched()
     preemption = SaveOnSigterm()
     trainer = LaTROTrainer(
@@ -172,10 +173,14 @@ def _train(
         trainer.accelerator.end_training()
         return
     if has_collapsed(trainer):
+        # What is left, here and on the Hub, is the last checkpoint before it
+        last = find_last_checkpoint(output_dir, trainer.state.global_step)
         trainer.accelerator.print(
             f"Ended by --stop_on_collapse after step {trainer.state.global_step}, whose model is neither saved nor pushed. "
-            f"{say_last_checkpoint(output_dir, trainer.state.global_step)}"
+            f"{say_last_checkpoint(last)}"
         )
+        if last is not None:
+            trainer.accelerator.print(f"To evaluate it:\n\n{evaluation_command(task_args, training_args, last)}\n")
         trainer.accelerator.end_training()
         return
 
