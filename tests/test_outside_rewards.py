@@ -12,7 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
 import tiny
@@ -34,12 +34,13 @@ COMPLETIONS = {
 ROWS = Dataset.from_list([{"prompt": prompt, "answer": answer} for prompt, answer, _ in SAMPLES])
 
 
-def given_trainer(path: Path, reward_funcs: Any, **settings: Any) -> TrainerGivenCompletions:
+def given_trainer(
+    path: Path, reward_funcs: Any, reward_processing_classes: Any = None, **settings: Any
+) -> TrainerGivenCompletions:
     model = tiny.tiny_model(TOKENIZER, initializer_range=0.2)
     args = cpu_config(str(path), max_steps=1, max_grad_norm=0.0, **settings)
-    return TrainerGivenCompletions(
-        model, args, ROWS, ROWS, TOKENIZER, reward_funcs=reward_funcs, completions=COMPLETIONS
-    )
+    rewards = {"reward_funcs": reward_funcs, "reward_processing_classes": reward_processing_classes}
+    return TrainerGivenCompletions(model, args, ROWS, ROWS, TOKENIZER, completions=COMPLETIONS, **rewards)
 
 
 class Gradient(TrainerCallback):
@@ -338,6 +339,46 @@ def test_accuracy_is_looked_for_behind_the_block_of_thinking() -> None:
         answer=["7"] * 4,
     )
     assert rewards == [0.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["an object", "by name"])
+def test_a_reward_model_scores_whole_completions_in_its_own_tokens(tmp_path: Path, by_name: bool) -> None:
+    tokenizer = tiny.byte_level_tokenizer()  # not that of the policy
+    config = {**tiny.tiny_model(tokenizer, kind="llama").config.to_dict(), "num_labels": 1}
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(LlamaConfig(**config)).save_pretrained(tmp_path / "judge")
+    tokenizer.save_pretrained(tmp_path / "judge")
+    judge = LlamaForSequenceClassification.from_pretrained(tmp_path / "judge", dtype=torch.float32).eval()
+    scores = [
+        judge(torch.tensor([tokenizer(prompt + text.replace("|", ""))["input_ids"]])).logits.item()
+        for prompt, _, samples in SAMPLES
+        for text, _ in samples
+    ]
+    given = str(tmp_path / "judge") if by_name else judge
+    trainer = given_trainer(
+        tmp_path, [verdict, given], reward_processing_classes=None if by_name else [None, tokenizer]
+    )
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert logged["rewards/judge/mean"] == pytest.approx(sum(scores) / 12, abs=1e-5)
+    assert logged["rewards/judge/std"] == pytest.approx(torch.tensor(scores).std().item(), abs=1e-5)
+    assert logged["rewards/judge/std"] > 1e-2 and logged["rewards/verdict/mean"] == pytest.approx(3 / 12)
+
+
+@pytest.mark.parametrize(
+    ("functions", "processing", "message"),
+    [
+        (["accuracy"], None, "`reward_funcs` has 'accuracy', which should be .* a reward model, but cannot be read"),
+        ([verdict, share], TOKENIZER, "`reward_processing_classes` has 1 tokenizers, but there are 2 `reward_funcs`"),
+        (None, [TOKENIZER], "`reward_processing_classes` has 1 tokenizers, but there are 0 `reward_funcs`"),
+    ],
+    ids=["no model", "too few", "without functions"],
+)
+def test_reward_models_that_cannot_be_are_refused(
+    tmp_path: Path, functions: Any, processing: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        given_trainer(tmp_path, functions, reward_processing_classes=processing)
 
 
 def test_completions_go_on_to_their_answer_for_functions(tmp_path: Path) -> None:

@@ -236,4 +236,4 @@ def test_the_overrides_keep_the_parents_parameters():
 def test_the_trainer_takes_the_parents_arguments_and_may_be_without_reward_functions():
     parameters = list(inspect.signature(LaTROTrainer.__init__).parameters)
     rewards = ("reward_funcs", "reward_processing_classes")
-    assert parameters == [*(name for name in SIGNATURES["__init__"] if name not in rewards), "grader", "reward_funcs"]
+    assert parameters == [*(name for name in SIGNATURES["__init__"] if name not in rewards), "grader", *rewards]

@@ -33,7 +33,7 @@ from .latro_config import LaTROConfig
 from .loading import load_processing_class
 from .micro_batches import form_micro_batches, scores_in_loss
 from .model_card import PAPER
-from .outside_rewards import RewardFunc
+from .outside_rewards import RewardFunc, RewardProcessing
 from .packing import EncodedAnswer, encode_answers, pack_samples, split_rows, trim_padding
 from .prompting import find_prompting
 from .prompts import find_max_positions, fit_answer_budget, tokenize_prompts
@@ -82,7 +82,6 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
     ...     lambda row: {"prompt": row["question"], "answer": row["answer"].split("#### ")[1]},
     ...     remove_columns=["question"],
     ... )
-
     >>> trainer = LaTROTrainer(
     ...     model="Qwen/Qwen2.5-0.5B-Instruct",
     ...     args=LaTROConfig(output_dir="qwen-latro"),
@@ -117,6 +116,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         reward_funcs (`RewardFunc | list[RewardFunc]`, *optional*):
             Rewards from outside, as for [`~trl.RLOOTrainer`]: functions, async functions or reward models, which see the
             whole completions. They are added to the self-reward, with the weights `args.reward_weights`.
+        reward_processing_classes (`PreTrainedTokenizerBase | None` or a list of them, *optional*):
+            Tokenizers of reward models, as for [`~trl.RLOOTrainer`]. If `None`, a model's own is loaded.
 
     Raises:
         `ValueError`, `TypeError`: before the first forward, for a dataset, tokenizer or model that cannot work; the
@@ -146,18 +147,18 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         peft_config: PeftConfig | None = None,
         grader: Grader = grade_answer,
         reward_funcs: RewardFunc | list[RewardFunc] | None = None,
+        reward_processing_classes: RewardProcessing | list[RewardProcessing] = None,
     ):
         model_name = model if isinstance(model, str) else get_config_model_id(model.config)
-        if args is None:
-            args = LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
+        args = args or LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
         if processing_class is None:
             init_kwargs = (args.model_init_kwargs or {}) if isinstance(model, str) else {}
             processing_class = load_processing_class(model_name, init_kwargs.get("revision"), args.trust_remote_code)
-        functions, names = outside_rewards.check_functions(reward_funcs, args)
+        functions, names = outside_rewards.check_functions(reward_funcs, reward_processing_classes, args)
         thinking = checks.check_arguments(model, args, processing_class, train_dataset, eval_dataset, names)
         prompting = find_prompting(vars(args))
-        loading = {"quantization_config": quantization_config, "peft_config": peft_config}
-        settings = {"callbacks": callbacks, "optimizers": optimizers, **loading}
+        loading = {"quantization_config": quantization_config, "peft_config": peft_config, "optimizers": optimizers}
+        settings = {"callbacks": callbacks, "reward_processing_classes": reward_processing_classes, **loading}
         initial_model = copy_initial_model(model, args, peft_config)
         with settings_of_reference(args, initial_model):
             super().__init__(model, functions, args, train_dataset, eval_dataset, processing_class, **settings)

@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import is_conversational
 from trl.trainer.utils import get_callable_name, get_config_model_id, nanstd
 
 from .answer_template import AnswerTemplate
 from .grading import Grader, grade_answer, grade_completion
 from .latro_config import LaTROConfig
+from .loading import one_line
 from .objective import Mixture
 from .prompts import tokenize_prompts
 from .rollout.engine import Completion
@@ -27,6 +28,8 @@ from .truncation import Truncator
 
 RewardFunc: TypeAlias = str | PreTrainedModel | Callable[..., Any]
 """As in TRL: the name or path of a reward model, such a model, or a function, which may be async."""
+RewardProcessing: TypeAlias = PreTrainedTokenizerBase | None
+"""As in TRL: the tokenizer of a reward model, `None` for its own and for a function."""
 
 
 class AccuracyReward:
@@ -79,18 +82,20 @@ def function_name(function: RewardFunc) -> str:
 
 
 def check_functions(
-    reward_funcs: RewardFunc | list[RewardFunc] | None, args: LaTROConfig
+    reward_funcs: RewardFunc | list[RewardFunc] | None,
+    processing_classes: RewardProcessing | list[RewardProcessing],
+    args: LaTROConfig,
 ) -> tuple[list[RewardFunc], list[str]]:
     """
-    Check reward functions, and the settings that depend on whether there are any.
+    Check reward functions, the tokenizers of reward models, and the settings that depend on whether there are any.
 
     Returns:
         `tuple[list[RewardFunc], list[str]]`: the functions, in a list of their own (TRL puts the models that it loads into
         it), and their names.
 
     Raises:
-        `TypeError`: something that is no reward function. `ValueError`: a setting without meaning, or two functions of the
-        same name.
+        `TypeError`: something that is no reward function. `ValueError`: a reward model that cannot be found, a setting
+        without meaning, or two functions of the same name.
     """
     functions = list(reward_funcs) if isinstance(reward_funcs, list) else [reward_funcs] if reward_funcs else []
     for function in functions:
@@ -98,12 +103,20 @@ def check_functions(
             raise TypeError(
                 f"`reward_funcs` has {function!r}, but must be functions, or reward models by name or as objects."
             )
+        if isinstance(function, str):
+            _check_model(function, args)
     names = [function_name(function) for function in functions]
     taken = [name for name in names if names.count(name) > 1 or name == "reward"]
     if taken:
         raise ValueError(
             f"`reward_funcs` are called {names}, but each needs a name of its own in the logs, where 'reward' is their sum: "
             f"rename {taken[0]!r}."
+        )
+    number = len(processing_classes) if isinstance(processing_classes, list) else 1
+    if processing_classes is not None and number != len(functions):
+        raise ValueError(
+            f"`reward_processing_classes` has {number} tokenizers, but there are {len(functions)} `reward_funcs`: give one for "
+            "each, `None` for a function, or leave them unset."
         )
     if functions:
         _check_weights(names, args)
@@ -123,6 +136,17 @@ def check_functions(
             "prompt's own likelihoods, so without `reward_funcs` it changes nothing: leave it at 1."
         )
     return functions, names
+
+
+def _check_model(name: str, args: LaTROConfig) -> None:
+    revision = (args.model_init_kwargs or {}).get("revision")  # as TRL loads it
+    try:
+        AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=args.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`reward_funcs` has {name!r}, which should be the name or path of a reward model, but cannot be read: "
+            f"{one_line(error)}. Give the model's folder, or pass a function, as in `AccuracyReward(tokenizer, args)`."
+        ) from error
 
 
 def _check_weights(names: list[str], args: LaTROConfig) -> None:
