@@ -398,6 +398,44 @@ def test_completions_go_on_to_their_answer_for_functions(tmp_path: Path) -> None
     assert set(unfinished) == {8}, "they end at the length limit"
 
 
+def tenths(completions: list[str], log_metric: Callable, **kwargs: Any) -> list[float]:
+    log_metric("longest", max(map(len, completions)))
+    return [len(completion) / 10 for completion in completions]
+
+
+async def vowels(completions: list[str], **kwargs: Any) -> list[float | None]:
+    """Not of every sample."""
+    return [sum(map(text.count, "aeiou")) if len(text) % 3 else None for text in completions]
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps_per_generation": 2}, RLVR], ids=str)
+def test_a_resumed_training_with_rewards_from_outside_ends_as_one_never_stopped(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """The checkpoint lies between two lines of the log, and in the second case between steps on samples drawn together."""
+    settings = {"self_reward_weight": 0.5, "reward_weights": [1.0, 0.5], **settings}
+    trainers = []
+    for name in ("whole", "resumed"):
+        args = cpu_config(
+            str(tmp_path / name),
+            **{"per_device_train_batch_size": 4, "max_completion_length": 8, "max_steps": 4, "logging_steps": 2},
+            **{"save_strategy": "steps", "save_steps": 1, "learning_rate": 1e-2, **settings},
+        )
+        functions, data = [tenths, vowels], tiny.tiny_dataset(8)
+        model = tiny.tiny_model(TOKENIZER)
+        trainers.append(LaTROTrainer(model, args, data, processing_class=TOKENIZER, reward_funcs=functions))
+    whole, resumed = trainers
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    for name, tensor in snapshot(whole.model).items():
+        torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
+    logs = [
+        {name: value for name, value in trainer.state.log_history[1].items() if name != "step_time"}
+        for trainer in trainers
+    ]
+    assert logs[0] == logs[1] and {"longest", "rewards/tenths/mean", "rewards/vowels/mean"} <= logs[0].keys()
+
+
 def test_a_reward_function_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rewards_of_my_own.py").write_text(
         "def short(completions, **kwargs):\n    return [-len(c) for c in completions]\n"
