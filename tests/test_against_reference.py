@@ -627,6 +627,8 @@ def test_metrics_agree_with_the_reference(tmp_path, reward_tokens):
     close(logged["latro/answer_logp"], answer_logp.mean(), "latro/answer_logp")
     own_logp = torch.tensor(joined(scores, "own_logp"))
     close(logged["latro/answer_prob"] / own_logp.exp().mean(), 1.0, "latro/answer_prob")
+    probs = own_logp.exp()
+    close(logged["latro/answer_prob_if_right"], (probs * probs / probs.sum()).sum(), "latro/answer_prob_if_right")
     close(logged["latro/template_logp"], (answer_logp - own_logp).mean(), "latro/template_logp")
     assert logged["latro/template_logp"] < -1
     bounds = [reference.log_mean_exp(group.answer_logp, floor=0.0) for group in scores]

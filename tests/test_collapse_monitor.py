@@ -21,8 +21,15 @@ from cli_worker import Outcome, Run, run_all
 from given import cpu_config
 from hub_server import serve
 from trl_latro import LaTROConfig, LaTROTrainer
-from trl_latro.collapse_monitor import CollapseMonitor, advise, prompt_columns, standard_errors
+from trl_latro.collapse_monitor import (
+    CollapseMonitor,
+    advise,
+    prompt_columns,
+    standard_errors,
+    standard_errors_of_ratio,
+)
 from trl_latro.objective import REWARDS, assign_credit
+from trl_latro.samples import prob_if_right
 
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -48,12 +55,12 @@ def samples(reasons: float, right: float, seed: int, prompts: int = 16) -> tuple
     return lengths.flatten(), logps.clamp(max=0).flatten()
 
 
-def credit_of(reward_type: str, logps: Tensor) -> Tensor:
+def credit_of(reward_type: str, logps: Tensor, num_generations: int = 16) -> Tensor:
     reward = REWARDS[reward_type]
     values = logps.exp() if reward_type == "prob" else logps
     ones = torch.ones_like(logps)
     return assign_credit(
-        values, 0 * ones, ones, 16, of_group=reward.of_group, beta=0.0, unfinished_penalty=2.0
+        values, 0 * ones, ones, num_generations, of_group=reward.of_group, beta=0.0, unfinished_penalty=2.0
     ).advantages
 
 
@@ -101,6 +108,50 @@ def test_hedging_is_seen_where_lengths_tell_nothing() -> None:
     assert diagnoses[0] is None and "hedge" in str(diagnoses[-1].reason)
 
 
+def of_a_real_task(after_right: float, after_wrong: float) -> CollapseMonitor:
+    """
+    Twelve updates of 16 prompts of which some are hard and some easy; 8 samples each, all as long. The answer's log-probs
+    after right and wrong rationales, -0.02 and -18 at first, move to these.
+    """
+    monitor = CollapseMonitor(stop=False)
+    for update in range(12):
+        generator = torch.Generator().manual_seed(update)
+        shares = 0.5 * torch.rand(16, 1, generator=generator)
+        right = torch.rand(16, 8, generator=generator) < shares
+        done = update / 11
+        before, after = torch.where(right, -0.02, -18.0), torch.where(right, after_right, after_wrong)
+        logps = (before + done * (after - before)).flatten()
+        monitor.observe(torch.full((128,), 40.0), credit_of("logprob", logps, 8), logps, 8, {})
+    return monitor
+
+
+def test_hedging_is_seen_where_prompts_differ_more_than_the_probability_falls() -> None:
+    monitor = of_a_real_task(after_right=-0.5, after_wrong=-5.0)
+    assert "hedge" in str(monitor.diagnosis())
+
+
+@pytest.mark.parametrize("after_right", [-0.02, -0.1])
+def test_less_cost_of_wrong_rationales_alone_is_no_hedging(after_right: float) -> None:
+    assert of_a_real_task(after_right, after_wrong=-8.0).diagnosis() is None
+
+
+def test_the_answers_that_are_right_may_become_less_sure_where_more_are_right() -> None:
+    """As `logprob` does on a base model that learns to reason."""
+    monitor = CollapseMonitor(stop=False)
+    for update in range(12):
+        lengths, logps = samples(1.0, 0.4 + 0.03 * update, seed=update)
+        logps = logps.clamp(max=RIGHT - 0.03 * update)
+        monitor.observe(lengths, credit_of("logprob", logps), logps, 16, {})
+        assert monitor.diagnosis() is None
+
+
+def test_how_sure_the_model_is_of_the_answers_it_gets_right() -> None:
+    """Of answers of probability 1/2 and 1/4 the first is given twice as often."""
+    logps = torch.tensor([0.5, 0.25]).log()
+    assert prob_if_right(logps).item() == pytest.approx((0.5 * 2 + 0.25) / 3)
+    assert prob_if_right(logps - 200).item() == pytest.approx(0.0), "too small for a float, but not 0 / 0"
+
+
 def test_covariances_are_within_prompts() -> None:
     """Long prompts with likely answers are no reason to write more."""
     lengths = torch.tensor([3.0, 3.0, 30.0, 30.0])
@@ -109,12 +160,23 @@ def test_covariances_are_within_prompts() -> None:
     columns = prompt_columns(torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, -2.0]), 2)
     assert columns.length_credit.item() == pytest.approx(1.0) and columns.length_prob.item() == pytest.approx(-1.0)
     assert columns.answer_probs.item() == pytest.approx((math.exp(-1) + math.exp(-2)) / 2)
+    assert columns.square_probs.item() == pytest.approx((math.exp(-2) + math.exp(-4)) / 2)
 
 
 def test_standard_errors() -> None:
     values, other = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.0])
     assert standard_errors(values) == pytest.approx(2 / math.sqrt(1 / 3))
     assert standard_errors(values, other) == pytest.approx(1 / math.sqrt(1 / 3 + 1))
+
+
+def test_standard_errors_of_a_ratio_are_those_of_the_mean_if_the_denominator_is_1() -> None:
+    values, other = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 2.0])
+    errors = standard_errors_of_ratio(values, torch.ones(3), other, torch.ones(2))
+    assert errors == pytest.approx(standard_errors(values, other))
+    # A numerator that follows the denominator leaves no doubt
+    assert standard_errors_of_ratio(2 * values, values, other, other + 1) > standard_errors_of_ratio(
+        2 * values.flip(0), values, other, other + 1
+    )
 
 
 def test_rationales_that_stop_too_early_are_seen_after_a_good_time() -> None:

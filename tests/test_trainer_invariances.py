@@ -366,6 +366,7 @@ METRICS = [
     "completions/max_length",
     "latro/answer_logp",
     "latro/answer_prob",
+    "latro/answer_prob_if_right",
     "latro/multi_sample_bound",
     "latro/policy_loss",
     "latro/answer_loss",

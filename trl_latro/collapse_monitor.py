@@ -4,8 +4,9 @@ Sees while it starts that training teaches the model to stop reasoning.
 
 It has three faces. Where a wrong rationale costs more than a guess, short rationales have the better log-prob and the worse
 probability, and the policy shortens them. Where the answer is raised after wrong rationales too, it stops following from
-them (hedging). In both, what training raises goes up while the answer's probability goes down. And where the template is
-raised wherever a sample stopped, rationales stop before they are done: log-prob and probability fall with their length.
+them (hedging), and the model is less sure of the answers that it gets right. In both, what training raises goes up while the
+answer's probability does not. And where the template is raised wherever a sample stopped, rationales stop before they are
+done: log-prob and probability fall with their length.
 """
 
 import logging
@@ -36,6 +37,7 @@ WATCHED = (
     "latro/answer_logp",
     "latro/multi_sample_bound",
     "latro/answer_prob",
+    "latro/answer_prob_if_right",
     "latro/rationale_gain",
     "completions/mean_length",
     "latro/length_reward_corr",
@@ -48,6 +50,7 @@ class PromptColumns(NamedTuple):
 
     answer_logps: Tensor  # mean log-prob of the answer
     answer_probs: Tensor  # mean probability of the answer
+    square_probs: Tensor  # mean of its square
     lengths: Tensor  # mean tokens of the rationales
     length_credit: Tensor  # covariance of rationale length and advantage, in standard deviations of both
     length_prob: Tensor  # covariance of rationale length and answer probability, likewise
@@ -85,7 +88,7 @@ def prompt_columns(lengths: Tensor, advantages: Tensor, answer_logps: Tensor, nu
     """
     logps = answer_logps.double().view(-1, num_generations)  # (G, K)
     probs, lengths, advantages = logps.exp(), lengths.double().view_as(logps), advantages.double().view_as(logps)
-    means = (logps.mean(1), probs.mean(1), lengths.mean(1))
+    means = (logps.mean(1), probs.mean(1), probs.square().mean(1), lengths.mean(1))
     return PromptColumns(*means, _covariance(lengths, advantages), _covariance(lengths, probs))
 
 
@@ -101,6 +104,18 @@ def standard_errors(values: Tensor, other: Tensor | None = None) -> float:
     difference, variance = values.mean(), values.var() / len(values)
     if other is not None:
         difference, variance = difference - other.mean(), variance + other.var() / len(other)
+    return float(difference / variance.sqrt().clamp(min=1e-12))
+
+
+def standard_errors_of_ratio(
+    numerators: Tensor, denominators: Tensor, other_numerators: Tensor, other_denominators: Tensor
+) -> float:
+    """How many standard errors a ratio of means is above another one, by the delta method."""
+    difference, variance = torch.zeros(()), torch.zeros(())
+    for sign, above, below in ((1, numerators, denominators), (-1, other_numerators, other_denominators)):
+        ratio = above.mean() / below.mean()
+        difference = difference + sign * ratio
+        variance = variance + ((above - ratio * below) / below.mean()).var() / len(above)
     return float(difference / variance.sqrt().clamp(min=1e-12))
 
 
@@ -170,12 +185,15 @@ class CollapseMonitor(TrainerCallback):
                 "costs more log-prob than a guess, so the model learns to stop reasoning"
             )
             return Diagnosis(reason, now, self._first, "first")
-        if (
-            standard_errors(columns.answer_logps, first_columns.answer_logps) > _SURE
-            and standard_errors(columns.answer_probs, first_columns.answer_probs) < -_SURE
+        prob_change = standard_errors(columns.answer_probs, first_columns.answer_probs)
+        of_first = (first_columns.square_probs, first_columns.answer_probs)
+        if_right_change = standard_errors_of_ratio(columns.square_probs, columns.answer_probs, *of_first)
+        # The probability varies much between prompts of a real task; how sure the model is where it is right, little
+        if standard_errors(columns.answer_logps, first_columns.answer_logps) > _SURE and (
+            prob_change < -_SURE or (prob_change <= 0 and if_right_change < -_SURE)
         ):
             reason = (
-                "the answer's mean log-prob has risen while its mean probability has fallen: the model learns to hedge, or to "
+                "the answer's mean log-prob has risen but its mean probability has not: the model learns to hedge, or to "
                 "guess, and reasons less"
             )
             return Diagnosis(reason, now, self._first, "first")

@@ -19,7 +19,7 @@ def metric_names(
     What an evaluation logs, without prefix, with the reward functions of these names. Beside it are aux_loss, for a model of
     experts, and length_reward_corr.
     """
-    of_answers = ("answer_logp", "answer_prob", "template_logp", "multi_sample_bound")
+    of_answers = ("answer_logp", "answer_prob", "answer_prob_if_right", "template_logp", "multi_sample_bound")
     lengths = [f"{kind}{part}_length" for part in ("", "_terminated") for kind in ("mean", "min", "max")]
     return [
         *("loss", "accuracy", f"maj@{num_generations}", "no_answer", "reward", "reward_std", "frac_reward_zero_std"),

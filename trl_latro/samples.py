@@ -306,6 +306,7 @@ def reward_metrics(
     if scores_answers:
         metrics["latro/answer_logp"] = answer_logps.mean()
         metrics["latro/answer_prob"] = columns.own_logps.exp().mean()
+        metrics["latro/answer_prob_if_right"] = prob_if_right(columns.own_logps)
         metrics["latro/template_logp"] = (answer_logps - columns.own_logps).mean()
         metrics["latro/multi_sample_bound"] = log_mean_prob(answer_logps.view(-1, num_generations)).mean()
     if beta != 0.0:
@@ -315,6 +316,19 @@ def reward_metrics(
     if not correlation.isnan():  # every prompt's rationales may be of one length
         metrics["latro/length_reward_corr"] = correlation
     return {name: value.item() for name, value in metrics.items()}
+
+
+def prob_if_right(own_logps: Tensor) -> Tensor:
+    r"""
+    How sure the model is of the answers that it gets right: their mean probability, if the model answered after each
+    rationale, over the samples in which it would be right. $\sum p^2 / \sum p$, a scalar.
+
+    Args:
+        own_logps (`torch.Tensor`):
+            Log-probs of the answers' own tokens after their rationales, of any shape.
+    """
+    own_logps = own_logps.flatten()
+    return ((2 * own_logps).logsumexp(0) - own_logps.logsumexp(0)).exp()  # p may be too small for a float
 
 
 def rationale_metrics(rollout: Rollout, own_logps: Tensor, num_generations: int) -> dict[str, float]:
