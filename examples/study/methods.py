@@ -36,6 +36,7 @@ METHODS = {
     "logprob": Method("LaTRO, `logprob`", ANSWERS, {"reward_type": "logprob"}),
     "logprob_answer": Method("LaTRO, `logprob` of the answer", ANSWERS, {"reward_tokens": "answer"}),
     "jepo": Method("LaTRO, `jepo`", ANSWERS, {"reward_type": "jepo"}),
+    "power": Method("LaTRO, `power` 0.5", ANSWERS, {"reward_type": "power"}),
     "prob": Method("LaTRO, `prob`", ANSWERS, PROB),
     "prob_all": Method("LaTRO, `prob` of template and answer", ANSWERS, PROB | ALL),
     "mean_prob_all": Method("LaTRO, `mean_prob` of template and answer", ANSWERS, {"reward_type": "mean_prob"} | ALL),

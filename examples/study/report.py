@@ -28,7 +28,12 @@ from .settings import TASKS
 ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
 # Those of the README
 MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "prob_all", "jepo", "permuted", "sft_gold")
-RIVALS = {"rlvr": "RLVR", "sft_answer": "SFT on answers", "sft_gold": "SFT on gold rationales"}
+RIVALS = {
+    "base": "the base model",
+    "rlvr": "RLVR",
+    "sft_answer": "SFT on answers",
+    "sft_gold": "SFT on gold rationales",
+}
 
 
 def write_report(output_dir: Path) -> tuple[Path, Path]:
@@ -81,6 +86,8 @@ def is_latro(method: str) -> bool:
 
 def task_verdict(runs: Runs) -> list[str]:
     latro = [method for method in runs if is_latro(method)]
+    of_base = {method: paired(runs[method], runs.get("base", []), "samples") for method in latro}
+    compared = {method: one.over_questions for method, one in of_base.items() if one is not None}
     sentences = []
     if "rlvr" not in runs:
         sentences.append("RLVR has not been run.")
@@ -91,6 +98,10 @@ def task_verdict(runs: Runs) -> list[str]:
         above = [method for method, one in found.items() if one.low > 0]
         same = [method for method in found if method not in (*below, *above)]
         sentences += [f"Below RLVR: {names(below)}.", f"Above it: {names(above)}.", f"Neither: {names(same)}."]
+    if compared:
+        sentences.append(
+            f"Not above the base model: {names([name for name, one in compared.items() if one.low <= 0])}."
+        )
     cheap = [method for method in ("sft_answer", "rejection") if method in runs]
     if len(cheap) == 2:
         bar = max(over_seeds(runs[method], "samples").high for method in cheap)
@@ -128,20 +139,26 @@ def task_table(runs: Runs) -> list[str]:
     """Each method over its seeds."""
     k = num_samples(next(iter(runs.values()))[0])
     columns = ["greedy", "samples, T=1", f"maj@{k}", f"pass@{k}"]
-    header = ["Method", "It sees", "Seeds", *columns, "Less RLVR", "Tokens", "Collapsed"]
+    header = ["Method", "It sees", "Seeds", *columns, "Less base", "Less RLVR", "Tokens", "Collapsed"]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
-        less = paired(seeds, runs["rlvr"], "samples") if "rlvr" in runs and method != "rlvr" else None
+        less = [less_than(seeds, runs, rival) for rival in ("base", "rlvr")]
         tokens = sum(map(tokens_of, seeds)) / len(seeds)
         is_judged = "base" in runs and method != "base"
         count = f"{sum(collapsed(run, runs['base']) for run in seeds)} of {len(seeds)}" if is_judged else "-"
-        difference = "-" if less is None else signed(less.over_questions)
         of_method = METHODS[method]
         lines.append(
-            table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, difference, f"{tokens:.1f}", count)
+            table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, *less, f"{tokens:.1f}", count)
         )
     return lines
+
+
+def less_than(seeds: list[dict[str, Any]], runs: Runs, rival: str) -> str:
+    """The paired difference of samples at T=1; "-" from itself, and where no seed is common."""
+    others = runs.get(rival, [])
+    difference = paired(seeds, others, "samples") if seeds is not others else None
+    return "-" if difference is None else signed(difference.over_questions)
 
 
 def overview(runs: dict[str, Runs]) -> list[str]:
