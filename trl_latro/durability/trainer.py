@@ -74,6 +74,7 @@ class DurableTrainer(Trainer):
             if checkpoint is not None:
                 self._say_missing_states(checkpoint)
                 self._say_other_prompting(checkpoint)
+            self.args.resume_from_checkpoint = checkpoint  # for callbacks, which see the arguments alone
             self.tracker_run.begin_training(self, resumed=checkpoint is not None)
             return super().train(checkpoint, trial, ignore_keys_for_eval)
 
