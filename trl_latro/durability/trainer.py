@@ -202,6 +202,13 @@ class DurableTrainer(Trainer):
         for name, parameter in self.model.named_parameters():
             parameter.data = parameter.data.to(dtypes[name])
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Of tied weights one is saved, and loaded under both names
+        weights = dict(self.model.named_parameters(remove_duplicate=False))
+        loaded = {id(weight) for name, weight in weights.items() if name not in load_result.missing_keys}
+        missing = [name for name in load_result.missing_keys if id(weights.get(name)) not in loaded]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         torch.save(
