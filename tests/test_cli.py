@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import trl_latro
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.cli import main as cli
+from trl_latro.latro_trainer import LaTROTrainer
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -159,3 +161,24 @@ print(json.dumps(found))
         "train": ["cli"],
         "evaluate": ["cli", "evaluation"],
     }
+
+
+def test_the_list_of_commands_loads_no_library() -> None:
+    program = """
+import sys
+from trl_latro.cli.main import main
+sys.argv = ["trl-latro", "--help"]
+main()
+print([name for name in ("torch", "transformers", "datasets", "trl", "deepspeed", "wandb") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.startswith("usage: trl-latro ") and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_gives_its_classes_when_they_are_asked_for() -> None:
+    names: dict[str, object] = {}
+    exec("from trl_latro import *", names)
+    assert {"LaTROConfig", "LaTROTrainer"} <= names.keys() and {"LaTROConfig", "LaTROTrainer"} <= set(dir(trl_latro))
+    assert names["LaTROTrainer"] is LaTROTrainer
+    with pytest.raises(AttributeError, match="module 'trl_latro' has no attribute 'LatroTrainer'"):
+        trl_latro.LatroTrainer  # noqa: B018
