@@ -20,7 +20,7 @@ from trl_latro.cli.parser import CommandParser
 from trl_latro.cli.plan import PlanConfig
 from trl_latro.cli.probe import ProbeArguments
 from trl_latro.cli.reward_arguments import RewardArguments
-from trl_latro.cli.train import make_parser
+from trl_latro.cli.train import ScriptConfig, make_parser
 from trl_latro.latro_trainer import LaTROTrainer
 
 
@@ -131,6 +131,21 @@ def test_every_option_that_a_command_declares_is_in_one_group() -> None:
     parsers = [make_parser(), planned, CommandParser([EvaluationArguments]), CommandParser([ProbeArguments])]
     own = {name for parser in parsers for name, package in parser.packages.items() if package == "trl_latro"}
     assert sorted(name for names in OPTION_GROUPS.values() for name in names) == sorted(own)
+
+
+@pytest.mark.parametrize("of_type", [ScriptConfig, EvaluationArguments])
+def test_an_empty_list_is_typed_as_an_option_without_values(of_type: type, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser([of_type])
+    for name in ("thinking_tags", "rationale_stop_strings"):
+        (arguments,) = parser.parse_args_and_config([f"--{name}", "--output_dir", "run"])
+        assert getattr(arguments, name) == []
+        (arguments,) = parser.parse_args_and_config([f"--{name}", "[A]", "[/A]", "--output_dir", "run"])
+        assert getattr(arguments, name) == ["[A]", "[/A]"]
+    (arguments,) = parser.parse_args_and_config(["--output_dir", "run"])
+    assert arguments.thinking_tags is None
+    with pytest.raises(SystemExit):
+        CommandParser([RewardArguments]).parse_args_and_config(["--reward_funcs"])
+    assert "--reward_funcs/--reward-funcs: expected at least one argument" in capsys.readouterr().err
 
 
 def test_compare_prints_its_help_and_a_failed_comparison_is_one_sentence(

@@ -19,6 +19,10 @@ from ..tasks.sources import find_repeated
 from .option_groups import OPTION_GROUPS
 
 
+# Lists that mean something else when they are empty than when they are not set
+_MAY_BE_EMPTY = ("rationale_stop_strings", "thinking_tags")
+
+
 class CommandParser(TrlParser):
     """
     [`~trl.TrlParser`] whose `--config` files are held to what the command line is held to, and whose help lists the
@@ -31,6 +35,9 @@ class CommandParser(TrlParser):
     def __init__(self, dataclass_types: Sequence[type], **kwargs: Any):
         # Of several hundred options, argparse's own usage would fill a screen, at every error too
         super().__init__(dataclass_types, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]", **kwargs)
+        for action in self._actions:
+            if action.dest in _MAY_BE_EMPTY:
+                action.nargs = "*"
 
     @property
     def packages(self) -> dict[str, str]:
