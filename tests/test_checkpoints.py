@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Checkpoints that were cut short or lack something, and folders that cannot be written to."""
 
+import logging
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
 import tiny
 from disks import fill, mounted
@@ -29,7 +31,9 @@ from trl_latro.durability.manifest import write_manifest
 TOKENIZER = tiny.byte_level_tokenizer(num_merges=60)
 
 
-def make_trainer(output_dir: Path, max_steps: int = 3, peft_config: LoraConfig | None = None) -> LaTROTrainer:
+def make_trainer(
+    output_dir: Path, max_steps: int = 3, peft_config: LoraConfig | None = None, tied: bool = False
+) -> LaTROTrainer:
     args = cpu_config(
         str(output_dir),
         beta=0.0,
@@ -42,7 +46,7 @@ def make_trainer(output_dir: Path, max_steps: int = 3, peft_config: LoraConfig |
         learning_rate=1e-2,
         lr_scheduler_type="constant",
     )
-    model, dataset = tiny.tiny_model(TOKENIZER), tiny.tiny_dataset(8)
+    model, dataset = tiny.tiny_model(TOKENIZER, tie_word_embeddings=tied), tiny.tiny_dataset(8)
     return LaTROTrainer(model, args, dataset, processing_class=TOKENIZER, peft_config=peft_config)
 
 
@@ -76,6 +80,39 @@ def test_the_trainer_passes_over_a_checkpoint_cut_short(tmp_path: Path, caplog: 
     for name, tensor in snapshot(trainer.model).items():
         torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
     assert is_whole(cut_short)
+
+
+@pytest.mark.parametrize(
+    ("tied", "lost", "missing"),
+    [
+        (True, [], None),
+        (False, [], None),
+        (False, ["lm_head.weight"], ["lm_head.weight"]),
+        (True, ["model.norm.weight"], ["model.norm.weight"]),
+        (True, ["model.embed_tokens.weight"], ["model.embed_tokens.weight", "lm_head.weight"]),
+    ],
+    ids=str,
+)
+def test_weights_that_a_checkpoint_lacks_are_named_but_not_tied_ones(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tied: bool,
+    lost: list[str],
+    missing: list[str] | None,
+) -> None:
+    make_trainer(tmp_path, max_steps=1, tied=tied).train()
+    weights = tmp_path / "checkpoint-1" / "model.safetensors"
+    saved = load_file(weights)
+    assert ("lm_head.weight" in saved) != tied
+    save_file({name: tensor for name, tensor in saved.items() if name not in lost}, weights, {"format": "pt"})
+    write_manifest(weights.parent)
+
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    make_trainer(tmp_path, max_steps=2, tied=tied).train(resume_from_checkpoint=True)
+    said = {record.getMessage() for record in caplog.records if "missing keys" in record.getMessage()}
+    expected = f"There were missing keys in the checkpoint model loaded: {missing}."
+    assert said == ({expected} if missing else set())
 
 
 def test_without_a_whole_checkpoint_the_trainer_says_so(tmp_path: Path) -> None:

@@ -9,9 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from trl import ModelConfig
 
+import trl_latro
 from tiny import byte_level_tokenizer, save_model
 from trl_latro.cli import main as cli
+from trl_latro.cli.evaluate import EvaluationArguments
+from trl_latro.cli.option_groups import OPTION_GROUPS
+from trl_latro.cli.parser import CommandParser
+from trl_latro.cli.plan import PlanConfig
+from trl_latro.cli.probe import ProbeArguments
+from trl_latro.cli.reward_arguments import RewardArguments
+from trl_latro.cli.train import ScriptConfig, make_parser
+from trl_latro.latro_trainer import LaTROTrainer
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,15 +117,35 @@ def test_help_and_unknown_commands(capsys: pytest.CaptureFixture[str], monkeypat
         assert stop.value.code == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[:2] == [f"usage: trl-latro {command} [--config FILE] [--OPTION VALUE ...]", ""]
-        titles = [line.strip(":") for line in lines if line.startswith("options of")]
-        assert titles == [f"options of {name}" for name in ("trl_latro", "trl", "transformers")][: len(titles)]
+        titles = [line.removesuffix(":") for line in lines if re.fullmatch(r"[a-z][\w, ]*:", line)]
+        others = ["options of trl", "options of transformers"] if command in ("train", "plan") else []
+        groups = [title for title in ["options", *OPTION_GROUPS] if title in titles]
+        assert titles == [*groups, *others] and groups[:3] == ["options", "questions", "model"]
         for option in ("--question_column", "--answer_template", "--model_name_or_path", "--help"):
             assert sum(re.match(rf"  (-h, )?{option}\b", line) is not None for line in lines) == 1
-        ours = lines[: lines.index("options of trl:")] if len(titles) > 1 else lines
-        assert any(line.startswith("  --answer_separator") for line in ours)
-        assert any(line.startswith("  --num_generations") for line in ours) == (command in ("train", "plan")), (
-            "ours where we declare it anew"
-        )
+        assert lines[2:4] == ["options:", "  -h, --help            show this help message and exit"]
+
+
+def test_every_option_that_a_command_declares_is_in_one_group() -> None:
+    planned = CommandParser([RewardArguments, PlanConfig, ModelConfig])
+    parsers = [make_parser(), planned, CommandParser([EvaluationArguments]), CommandParser([ProbeArguments])]
+    own = {name for parser in parsers for name, package in parser.packages.items() if package == "trl_latro"}
+    assert sorted(name for names in OPTION_GROUPS.values() for name in names) == sorted(own)
+
+
+@pytest.mark.parametrize("of_type", [ScriptConfig, EvaluationArguments])
+def test_an_empty_list_is_typed_as_an_option_without_values(of_type: type, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser([of_type])
+    for name in ("thinking_tags", "rationale_stop_strings"):
+        (arguments,) = parser.parse_args_and_config([f"--{name}", "--output_dir", "run"])
+        assert getattr(arguments, name) == []
+        (arguments,) = parser.parse_args_and_config([f"--{name}", "[A]", "[/A]", "--output_dir", "run"])
+        assert getattr(arguments, name) == ["[A]", "[/A]"]
+    (arguments,) = parser.parse_args_and_config(["--output_dir", "run"])
+    assert arguments.thinking_tags is None
+    with pytest.raises(SystemExit):
+        CommandParser([RewardArguments]).parse_args_and_config(["--reward_funcs"])
+    assert "--reward_funcs/--reward-funcs: expected at least one argument" in capsys.readouterr().err
 
 
 def test_compare_prints_its_help_and_a_failed_comparison_is_one_sentence(
@@ -159,3 +189,24 @@ print(json.dumps(found))
         "train": ["cli"],
         "evaluate": ["cli", "evaluation"],
     }
+
+
+def test_the_list_of_commands_loads_no_library() -> None:
+    program = """
+import sys
+from trl_latro.cli.main import main
+sys.argv = ["trl-latro", "--help"]
+main()
+print([name for name in ("torch", "transformers", "datasets", "trl", "deepspeed", "wandb") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.startswith("usage: trl-latro ") and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_package_gives_its_classes_when_they_are_asked_for() -> None:
+    names: dict[str, object] = {}
+    exec("from trl_latro import *", names)
+    assert {"LaTROConfig", "LaTROTrainer"} <= names.keys() and {"LaTROConfig", "LaTROTrainer"} <= set(dir(trl_latro))
+    assert names["LaTROTrainer"] is LaTROTrainer
+    with pytest.raises(AttributeError, match="module 'trl_latro' has no attribute 'LatroTrainer'"):
+        trl_latro.LatroTrainer  # noqa: B018

@@ -252,7 +252,23 @@ def test_it_does_not_advise_what_the_training_does(reward_type: Any) -> None:
         "jepo": "`reward_type` 'prob'",
         "power": "a `reward_power` (and `reward_power_end`) closer to 1",
     }.get(reward_type, others)
-    assert advise(reward_type) == f"Train with {expected}, or from a model that is right more often"
+    args = LaTROConfig("unused", reward_type=reward_type, use_cpu=True, bf16=False)
+    assert advise(args) == f"Train with {expected}, or from a model that is right more often"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"reward_power": 1.0}, "a lower `learning_rate`"),
+        ({"reward_power": 1.0, "reward_power_end": 1.0}, "a lower `learning_rate`"),
+        ({"reward_power": 1.0, "reward_power_end": 0.5}, "a `reward_power` (and `reward_power_end`) closer to 1"),
+        ({"reward_power": 0.5, "reward_power_end": 1.0}, "a `reward_power` (and `reward_power_end`) closer to 1"),
+    ],
+    ids=str,
+)
+def test_a_power_of_1_is_advised_as_prob_is(settings: dict[str, float], expected: str) -> None:
+    args = LaTROConfig("unused", reward_type="power", use_cpu=True, bf16=False, **settings)
+    assert advise(args).startswith(f"Train with {expected}, or")
 
 
 class Collapses(TrainerCallback):
@@ -293,6 +309,30 @@ def test_the_last_checkpoint_before_the_collapse_is_kept_and_named(
     assert f"The last checkpoint before it is {tmp_path / 'checkpoint-2'}. Training ends here." in caplog.text
     kept = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-2").state_dict()
     assert all(torch.equal(kept[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_the_checkpoint_resumed_from_is_named_wherever_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer, data = tiny.byte_level_tokenizer(num_merges=80), tiny.tiny_dataset(3)
+    settings = {"max_completion_length": 8, "save_strategy": "steps", "save_steps": 2}
+
+    def train(name: str, max_steps: int, checkpoint: Path | None, collapse: int | None = None) -> None:
+        args = cpu_config(str(tmp_path / name), max_steps=max_steps, **settings)
+        trainer = LaTROTrainer(tiny.tiny_model(tokenizer), args, data, processing_class=tokenizer)
+        if collapse is not None:
+            trainer.add_callback(Collapses(trainer._monitor, collapse))
+        trainer.train(resume_from_checkpoint=checkpoint if checkpoint is None else str(checkpoint))
+
+    train("first", 2, None)
+    resumed_from = (tmp_path / "first" / "checkpoint-2").rename(tmp_path / "kept")
+    for name, step, expected in (
+        ("at-once", 3, resumed_from),
+        ("later", 5, tmp_path / "later" / "checkpoint-4"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            train(name, 5, resumed_from, collapse=step)
+        assert f"Collapse at step {step}: " in caplog.text
+        assert f"The last checkpoint before it is {expected}." in caplog.text
 
 
 def test_a_resumed_monitor_goes_on() -> None:

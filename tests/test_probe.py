@@ -240,6 +240,7 @@ def test_the_command_is_one_that_training_takes() -> None:
         num_samples=8,
         max_completion_length=64,
         chat_template_kwargs='{"enable_thinking": false}',
+        thinking_tags=[],
     )
     command = training_command(arguments, findings(prob=1.0))
     assert command is not None
@@ -249,7 +250,7 @@ def test_the_command_is_one_that_training_takes() -> None:
     assert (task_args.task, task_args.prompt_template) == ("some.jsonl", 'Say "why": {question}')
     assert (training_args.reward_type, training_args.num_generations) == ("prob", 8)
     assert training_args.max_completion_length == 30  # holds 95 %; what holds 99 % is not known
-    assert training_args.chat_template_kwargs == {"enable_thinking": False}
+    assert training_args.chat_template_kwargs == {"enable_thinking": False} and training_args.thinking_tags == []
     assert model_args.model_name_or_path == "a model"
     assert training_args.reward_tokens == "answer" and "--reward_tokens" not in words  # the default of that reward
     both_known = dataclasses.replace(findings(prob=1.0), limits={95: 30, 99: 40})

@@ -78,6 +78,7 @@ SIGNATURES = {
     "_save_checkpoint": ["self", "model", "trial"],
     "_save_rng_state": ["self", "output_dir"],
     "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "_issue_warnings_after_load": ["self", "load_result"],
     "_load_rng_state": ["self", "checkpoint"],
 }
 

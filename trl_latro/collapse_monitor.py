@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .durability.checkpoints import is_whole, list_checkpoints
-from .latro_config import RowReward
+from .durability.checkpoints import STATE_FILE, is_whole, list_checkpoints
+from .latro_config import LaTROConfig
 from .rationale_gain import EVERY
 
 
@@ -225,9 +225,7 @@ class CollapseMonitor(TrainerCallback):
             state[name] for name in ("rollouts", "metrics", "collapsed_at")
         )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: LaTROConfig, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.collapsed_at is not None:
             return
         diagnosis = self.diagnosis()
@@ -240,8 +238,8 @@ class CollapseMonitor(TrainerCallback):
                 state.global_step,
                 diagnosis.reason,
                 say_what_moved(diagnosis),
-                advise(args.reward_type),
-                say_last_checkpoint(find_last_checkpoint(args.output_dir, state.global_step)),
+                advise(args),
+                say_last_checkpoint(find_last_checkpoint(args, state.global_step)),
                 " Training ends here." if self.stop else "",
             )
         if self.stop:
@@ -272,21 +270,25 @@ def _means(rollouts: list[Seen]) -> dict[str, float]:
     return {name: sum(of_name) / len(of_name) for name, of_name in values.items() if of_name}
 
 
-def advise(reward_type: RowReward | str | None) -> str:
+def advise(args: LaTROConfig) -> str:
     """What to change, by the reward that the training had."""
+    of_prob = "a lower `learning_rate`"
+    is_prob_throughout = args.reward_power == 1 and args.reward_power_end in (None, 1)
     rewards = {
-        "prob": "a lower `learning_rate`",
+        "prob": of_prob,
         "jepo": "`reward_type` 'prob'",
-        "power": "a `reward_power` (and `reward_power_end`) closer to 1",
+        "power": of_prob if is_prob_throughout else "a `reward_power` (and `reward_power_end`) closer to 1",
     }
-    other = rewards.get(str(reward_type), "`reward_type` 'prob', 'jepo' or 'power'")
+    other = rewards.get(str(args.reward_type), "`reward_type` 'prob', 'jepo' or 'power'")
     return f"Train with {other}, or from a model that is right more often"
 
 
-def find_last_checkpoint(output_dir: str | Path, step: int) -> Path | None:
-    """The last whole checkpoint before a step, `None` if there is none."""
-    earlier = (path for path in list_checkpoints(output_dir) if int(path.name.removeprefix("checkpoint-")) < step)
-    return next(filter(is_whole, earlier), None)
+def find_last_checkpoint(args: TrainingArguments, step: int) -> Path | None:
+    """The last whole checkpoint before a step, also if it is the one that was resumed from; `None` if there is none."""
+    resumed_from = [Path(args.resume_from_checkpoint)] if args.resume_from_checkpoint else []
+    whole = filter(is_whole, [*resumed_from, *list_checkpoints(str(args.output_dir))])
+    steps = {path: TrainerState.load_from_json(str(path / STATE_FILE)).global_step for path in whole}
+    return max((path for path in steps if steps[path] < step), key=steps.__getitem__, default=None)
 
 
 def say_last_checkpoint(checkpoint: Path | None) -> str:

@@ -167,7 +167,7 @@ class LaTROConfig(RLOOConfig):
         default=None,
         metadata={
             "help": "The two tags between which the model thinks, as in <think> </think>. The rationale is what is thought. If "
-            "not set, read from the chat template. An empty list (in a --config file) is for a model that does not think."
+            "not set, read from the chat template. An empty list (no tags behind the option) is for a model that does not think."
         },
     )
 

@@ -152,7 +152,7 @@ class EvaluationArguments(TaskArguments):
         default=None,
         metadata={
             "help": "The two tags between which the model thinks, as in <think> </think>. If not set, read from the "
-            "chat template. An empty list (in a --config file) is for a model that does not think."
+            "chat template. An empty list (no tags behind the option) is for a model that does not think."
         },
     )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})

@@ -6,9 +6,6 @@ import importlib
 import os
 import sys
 
-from .common import saying_what_is_wrong
-from .noise import reduce_noise
-
 
 COMMANDS = ("train", "evaluate", "compare", "plan", "probe")  # modules beside this one
 USAGE = """usage: trl-latro {train,evaluate,plan,probe} [--config FILE] [options]
@@ -36,8 +33,11 @@ def main() -> None:
         return
     if argv[0] not in COMMANDS:
         sys.exit(f"trl-latro: there is no command {argv[0]!r}, only {list(COMMANDS)}.\n\n{USAGE}")
+    # Imported when a command is called: that takes seconds
+    from .common import saying_what_is_wrong
+    from .noise import reduce_noise
+
     reduce_noise()
-    # Imported when it is called: that takes seconds
     command = importlib.import_module(f"trl_latro.cli.{argv[0]}")
     with saying_what_is_wrong(f"trl-latro {argv[0]}"):
         command.main(argv[1:])

@@ -16,12 +16,17 @@ from trl import TrlParser
 
 from ..loading import one_line
 from ..tasks.sources import find_repeated
+from .option_groups import OPTION_GROUPS
+
+
+# Lists that mean something else when they are empty than when they are not set
+_MAY_BE_EMPTY = ("rationale_stop_strings", "thinking_tags")
 
 
 class CommandParser(TrlParser):
     """
-    [`~trl.TrlParser`] whose `--config` files are held to what the command line is held to, and whose help begins with the
-    package's own options.
+    [`~trl.TrlParser`] whose `--config` files are held to what the command line is held to, and whose help lists the
+    package's own options by use.
 
     A file is refused that cannot be read, is no YAML mapping, names a setting twice, or gives a setting a value that the
     command line would not take. (TRL's parser passes values of a file on as they are.)
@@ -30,20 +35,32 @@ class CommandParser(TrlParser):
     def __init__(self, dataclass_types: Sequence[type], **kwargs: Any):
         # Of several hundred options, argparse's own usage would fill a screen, at every error too
         super().__init__(dataclass_types, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]", **kwargs)
+        for action in self._actions:
+            if action.dest in _MAY_BE_EMPTY:
+                action.nargs = "*"
 
-    def format_help(self) -> str:
-        """Options by the package that declares them, or declares them anew: ours, TRL's, transformers'."""
-        packages = {
+    @property
+    def packages(self) -> dict[str, str]:
+        """The package that declares each option, or declares it anew: ours, TRL's, transformers'."""
+        return {
             field.name: _declaring_class(of_type, field.name).__module__.split(".")[0]
             for of_type in self.dataclass_types
             for field in fields(of_type)
         }
+
+    def format_help(self) -> str:
+        """Our options by use, see [`OPTION_GROUPS`], then the others by the package that declares them."""
+        groups = {"options": ["help"], **OPTION_GROUPS, "options of trl": [], "options of transformers": []}
+        grouped = {name for names in groups.values() for name in names}
+        for name, package in self.packages.items():
+            if name not in grouped:
+                groups.setdefault(f"options of {package}", []).append(name)
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, [], [])
-        for package in ("trl_latro", "trl", "transformers"):
-            actions = [action for action in self._actions if packages.get(action.dest, "trl_latro") == package]
+        for title, names in groups.items():
+            actions = [action for name in names for action in self._actions if action.dest == name]
             if actions:
-                formatter.start_section(f"options of {package}")
+                formatter.start_section(title)
                 formatter.add_arguments(actions)
                 formatter.end_section()
         return formatter.format_help()

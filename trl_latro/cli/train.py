@@ -174,7 +174,7 @@ def _train(
         return
     if has_collapsed(trainer):
         # What is left, here and on the Hub, is the last checkpoint before it
-        last = find_last_checkpoint(output_dir, trainer.state.global_step)
+        last = find_last_checkpoint(training_args, trainer.state.global_step)
         trainer.accelerator.print(
             f"Ended by --stop_on_collapse after step {trainer.state.global_step}, whose model is neither saved nor pushed. "
             f"{say_last_checkpoint(last)}"

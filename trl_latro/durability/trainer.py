@@ -74,6 +74,7 @@ class DurableTrainer(Trainer):
             if checkpoint is not None:
                 self._say_missing_states(checkpoint)
                 self._say_other_prompting(checkpoint)
+            self.args.resume_from_checkpoint = checkpoint  # for callbacks, which see the arguments alone
             self.tracker_run.begin_training(self, resumed=checkpoint is not None)
             return super().train(checkpoint, trial, ignore_keys_for_eval)
 
@@ -200,6 +201,13 @@ class DurableTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for name, parameter in self.model.named_parameters():
             parameter.data = parameter.data.to(dtypes[name])
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Of tied weights one is saved, and loaded under both names
+        weights = dict(self.model.named_parameters(remove_duplicate=False))
+        loaded = {id(weight) for name, weight in weights.items() if name not in load_result.missing_keys}
+        missing = [name for name in load_result.missing_keys if id(weights.get(name)) not in loaded]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
