@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 _SURE, _PROMPTS = 3.0, 32
 # The first test needs no change, so it can come after the first prompts
 _FIRST_PROMPTS = 16
+# Standard errors from which on the probability seems to rise with the log-prob
+_RISEN = 1.0
+# Of how sure the model is where it is right: a model that was too sure may become a little less so
+_LESS = 0.9
 # Of a fall from the best prompts so far, which are the best by chance too
 _SURE_OF_FALL = 4.0
 
@@ -107,16 +111,10 @@ def standard_errors(values: Tensor, other: Tensor | None = None) -> float:
     return float(difference / variance.sqrt().clamp(min=1e-12))
 
 
-def standard_errors_of_ratio(
-    numerators: Tensor, denominators: Tensor, other_numerators: Tensor, other_denominators: Tensor
-) -> float:
-    """How many standard errors a ratio of means is above another one, by the delta method."""
-    difference, variance = torch.zeros(()), torch.zeros(())
-    for sign, above, below in ((1, numerators, denominators), (-1, other_numerators, other_denominators)):
-        ratio = above.mean() / below.mean()
-        difference = difference + sign * ratio
-        variance = variance + ((above - ratio * below) / below.mean()).var() / len(above)
-    return float(difference / variance.sqrt().clamp(min=1e-12))
+def ratio_of_means(numerators: Tensor, denominators: Tensor) -> tuple[Tensor, Tensor]:
+    """A ratio of two means over the same prompts, and its variance by the delta method."""
+    ratio = numerators.mean() / denominators.mean()
+    return ratio, ((numerators - ratio * denominators) / denominators.mean()).var() / len(numerators)
 
 
 class CollapseMonitor(TrainerCallback):
@@ -186,11 +184,12 @@ class CollapseMonitor(TrainerCallback):
             )
             return Diagnosis(reason, now, self._first, "first")
         prob_change = standard_errors(columns.answer_probs, first_columns.answer_probs)
-        of_first = (first_columns.square_probs, first_columns.answer_probs)
-        if_right_change = standard_errors_of_ratio(columns.square_probs, columns.answer_probs, *of_first)
         # The probability varies much between prompts of a real task; how sure the model is where it is right, little
+        before, if_right = (ratio_of_means(of.square_probs, of.answer_probs) for of in (first_columns, columns))
+        error = (before[1] + if_right[1]).sqrt()
+        is_less_sure = if_right[0] < _LESS * before[0] and if_right[0] < before[0] - _SURE * error
         if standard_errors(columns.answer_logps, first_columns.answer_logps) > _SURE and (
-            prob_change < -_SURE or (prob_change <= 0 and if_right_change < -_SURE)
+            prob_change < -_SURE or (prob_change < _RISEN and is_less_sure)
         ):
             reason = (
                 "the answer's mean log-prob has risen but its mean probability has not: the model learns to hedge, or to "
