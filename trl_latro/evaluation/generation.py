@@ -51,9 +51,9 @@ class Generation(NamedTuple):
         answer_tokens_gold (`int`, *optional*):
             Tokens of that answer.
         flexible_extracted (`str`, *optional*):
-            Answer by the lenient reading: `extracted`, and where that is `None` the last number or option.
+            Answer for the flexible accuracy: `extracted`, and where that is `None` the last number, option or formula.
         flexible_correct (`bool`, *optional*):
-            Whether that is the reference answer. `None` in files of versions that did not read leniently.
+            Whether that is the reference answer. `None` in files of versions without the flexible accuracy.
     """
 
     batch: int

@@ -12,14 +12,14 @@ from .writing import clean
 
 def last_answer(completion: str, row: dict[str, Any]) -> str | None:
     """
-    What a lenient reading takes for the answer, by the kind of the reference.
+    What the flexible accuracy takes for the answer, by the kind of the reference.
 
     Args:
         completion (`str`):
             Text that the model wrote after the prompt.
         row (`dict[str, Any]`):
             Row of the dataset: with `"options"` the last option counts, with a number in `"answer"` the last number, with
-            a formula the last one between dollar signs or in a box.
+            a formula the last one between dollar signs or LaTeX's brackets.
 
     Example:
     ```python

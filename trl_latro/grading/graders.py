@@ -122,7 +122,7 @@ def _grade(extracted: str, row: dict[str, Any], grader: Grader) -> Grade:
 
 def grade_flexibly(completion: str, row: dict[str, Any], answer_template: AnswerTemplate, grader: Grader) -> Grade:
     """
-    The lenient reading: as [`grade_completion`], but where the template is missing, the last number or option counts.
+    For the flexible accuracy: as [`grade_completion`], but where the template is missing, the last number, option or formula counts.
 
     Args:
         completion (`str`):
