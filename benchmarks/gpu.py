@@ -93,7 +93,7 @@ def make_items(args: argparse.Namespace) -> list[Item]:
     on_gpu = args.device == "cuda"
     llama, qwen = (LLAMA, QWEN) if on_gpu else (TINY_LORA, TINY)
     patience = 1 if on_gpu else 10  # the limits are a GPU's
-    no_vllm = None if is_vllm_available() else "vLLM is not installed (pip install 'trl_latro[vllm]')"
+    no_vllm = None if is_vllm_available() else "vLLM is not installed (pip install '.[vllm]')"
 
     def mode(shape_and_mode: str, seconds: float, missing: str | None = None) -> Item:
         options = ["--shape", *shape_and_mode.split(), "--device", args.device, *([] if on_gpu else BRIEF.split())]

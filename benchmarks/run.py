@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> Path:
             f"--rationale-tokens does not go with --mode {args.mode}, where the model draws the lengths itself."
         )
     if args.mode == "colocate" and not is_vllm_available():
-        parser.error("--mode colocate needs vLLM, which is not installed: `pip install 'trl_latro[vllm]'`.")
+        parser.error("--mode colocate needs vLLM, which is not installed: `pip install '.[vllm]'`.")
     quiet()
     shape, device = SHAPES[args.shape], torch.device(args.device)
     lengths = Lengths(args.prompt_tokens, args.rationale_tokens)

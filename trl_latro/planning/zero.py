@@ -101,7 +101,7 @@ def model_states(zero: Zero, trainable: int, largest_module: int, num_gpus: int,
     except ImportError as error:
         raise ValueError(
             "--deepspeed: the estimate is DeepSpeed's own, and DeepSpeed is not installed. Install it with `pip install "
-            "'trl_latro[deepspeed]'`."
+            "'.[deepspeed]'` in a clone."
         ) from error
 
     if zero.stage == 3:
