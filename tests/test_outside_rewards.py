@@ -261,7 +261,7 @@ def test_combinations_without_meaning_are_refused(
         ({"self_reward_when": "never"}, "must be one of \\['always', 'unverified'\\]"),
         ({"scorer": "engine"}, "must be one of \\['policy', 'reference'\\]"),
         ({"self_reward_weight": 0.0, "self_reward_when": "unverified"}, "no self-reward to add"),
-        ({"self_reward_weight": 0.0, "scorer": "reference"}, "nobody scores"),
+        ({"self_reward_weight": 0.0, "scorer": "reference"}, "no self-reward to score"),
         ({**RLVR, "stop_on_collapse": True}, "no answer is scored"),
         ({**RLVR, "answer_max_length": 8}, "`answer_max_length` is 8, but .* no answer is scored"),
         ({"truncate_answers": True}, "nothing to truncate to"),

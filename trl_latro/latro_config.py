@@ -43,10 +43,10 @@ class LaTROConfig(RLOOConfig):
             chat template closes the block at once, as Qwen3's does with `chat_template_kwargs={"enable_thinking": False}`,
             thinking is off and the rationale is the visible text.
         answer_max_length (`int`, *optional*):
-            Tokens that an answer has at most, without the template before it, with what follows and the end-of-turn token.
-            A longer one raises an error before training. If `None`, there is no limit.
+            Limit of an answer's tokens, including what follows it and the end-of-turn token, but not the template before
+            it. A longer answer raises an error before training. If `None`, there is no limit.
         truncate_answers (`bool`, *optional*, defaults to `False`):
-            Whether longer answers are truncated to `answer_max_length` instead. No end-of-turn token follows then.
+            Whether to truncate longer answers to `answer_max_length` instead, without an end-of-turn token.
 
         > Parameters that control the objective
 
@@ -59,12 +59,10 @@ class LaTROConfig(RLOOConfig):
             `tau` of `reward_type="power"`, `R = (p^tau - 1) / tau` with the probability `p`, in [0, 1]: 1 is `"prob"`, less
             1, and 0 is `"logprob"`.
         reward_power_end (`float`, *optional*):
-            `tau` at the end of the training, which it goes to linearly over the optimizer steps, as the learning rate does
-            to 0. If `None`, it stays.
+            `tau` at the end of training, reached linearly over the optimizer steps. If `None`, `tau` is constant.
         jepo_floor (`float`, *optional*, defaults to `0.0`):
-            With `reward_type="jepo"`, what is added to the mean probability of a prompt's rationales before its logarithm,
-            in [0, 1]: about the probability of a guess. Prompts without a rationale that does better then teach nothing.
-            0 is JEPO.
+            With `reward_type="jepo"`, added to the mean probability of a prompt's rationales before the logarithm, in
+            [0, 1]. At about the probability of a guess, prompts whose rationales do no better teach nothing. 0 is JEPO.
         reward_tokens (`str`, *optional*):
             Tokens that `R` is a function of: `"template_and_answer"` (all that are scored, as in the paper) or `"answer"`
             (the answer's own and what follows; in the answer term the template's have the mean weight of these). If `None`,
@@ -73,37 +71,37 @@ class LaTROConfig(RLOOConfig):
             Coefficient of the answer term, the second term of the paper's Eq. 4. `0.0` gives the loss of the paper's
             released code.
         self_reward_weight (`float`, *optional*, defaults to `1.0`):
-            Weight of `R` among the rewards, where `reward_funcs` are others. The answer term does not depend on it. With 0,
-            and `answer_coef=0.0`, no reference answer is scored, and the whole completion is trained on (RLVR).
+            Weight of `R` beside the rewards of `reward_funcs`. The answer term does not depend on it. With 0 and
+            `answer_coef=0.0`, no reference answer is scored, and the whole completion is trained on (RLVR).
         self_reward_when (`str`, *optional*, defaults to `"always"`):
-            Prompts that `R` is added for: `"always"`, or `"unverified"`, those for which no weighted reward of
-            `reward_funcs` is above 0 (as in JEPO, https://huggingface.co/papers/2503.19618).
+            Which prompts get `R`: all (`"always"`), or those for which no weighted reward of `reward_funcs` is above 0
+            (`"unverified"`, as in JEPO, https://huggingface.co/papers/2503.19618).
         scorer (`str`, *optional*, defaults to `"policy"`):
             Whose log-probs `R` is a function of: `"policy"`, as in the paper, or `"reference"`, the frozen initial model.
             The answer term is the policy's. The reference is then loaded with `beta=0.0` too.
         unfinished_penalty (`float`, *optional*, defaults to `2.0`):
             Subtracted from the reward of a rationale that hit the length limit.
         vllm_importance_sampling_correction (`bool`, *optional*, defaults to `True`):
-            Whether to weigh each sample by its importance ratio where the engine gives the log-probs of the tokens that it
-            sampled, as vLLM does: that of the whole rationale under the policy, over that of the engine.
+            Whether to weight each sample by its importance ratio (the rationale's probability under the policy over that
+            under the engine), if the engine gives the log-probs of its samples, as vLLM does.
         vllm_importance_sampling_clip_max (`float`, *optional*, defaults to `3.0`):
             Largest importance ratio; larger ones are truncated to it.
         monitor_collapse (`bool`, *optional*, defaults to `True`):
             Whether to warn when training begins to teach the model to stop reasoning, see [`CollapseMonitor`]. In every tenth
-            rollout the answer of a few prompts is then scored without a rationale too.
+            rollout it also scores the answers of a few prompts without a rationale.
         stop_on_collapse (`bool`, *optional*, defaults to `False`):
-            Whether to end the training then, without another checkpoint. Those before it are kept.
+            Whether to end training at that warning, without another checkpoint. Earlier checkpoints are kept.
         skip_nonfinite_steps (`bool`, *optional*, defaults to `False`):
-            What to do when a reward or the gradient is NaN or infinite: `False` ends training with an error that names the
-            prompts, and leaves the checkpoints as they are. `True` says so in the log and goes on without this step.
-            Not with DeepSpeed, which takes the step by itself.
+            Whether to skip a step whose rewards or gradient are NaN or infinite, with a line in the log. `False` ends training
+            with an error that names the prompts, and leaves the checkpoints as they are. Not with DeepSpeed, which takes the
+            step by itself.
 
         > Parameters that control the computation
 
         share_prompts (`bool`, *optional*, defaults to `True`):
-            Whether the rationales of a prompt that are in one forward share the prompt, which is then computed once, in a
-            sequence without padding. Results are those of separate rows, to rounding. For Llama, Mistral, Phi-3, Qwen2,
-            Qwen3 and Gemma 3 with `sdpa` attention; others are computed in separate rows, and the log says so.
+            Whether rationales in one forward share their prompt, which is then computed once, in a sequence without padding.
+            Results are those of separate rows, up to rounding. For Llama, Mistral, Phi-3, Qwen2, Qwen3 and Gemma 3 with
+            `sdpa` attention; other models use separate rows, and the log says so.
 
     > [!NOTE]
     > These parameters have default values different from [`~trl.RLOOConfig`]:
@@ -130,18 +128,20 @@ class LaTROConfig(RLOOConfig):
     # All samples of a prompt, which then share it and need no scoring pass
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Samples per device and forward."})
     gradient_accumulation_steps: int = field(
-        default=3, metadata={"help": "Number of forwards and backwards whose gradients make one step."}
+        default=3, metadata={"help": "Number of forward and backward passes per step."}
     )
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Samples per device in evaluation."})
     learning_rate: float = field(default=5e-7, metadata={"help": "The initial learning rate for AdamW."})
     disable_dropout: bool = field(
         default=True,
-        metadata={"help": "Whether to disable dropout in the model. With dropout the rewards are noisy."},
+        metadata={"help": "Whether to disable dropout in the model, which would make the rewards noisy."},
     )
 
     # `repr` of a dataclass would show it
     hub_token: str | None = field(
-        default=None, repr=False, metadata={"help": "The token to use to push to the Model Hub."}
+        default=None,
+        repr=False,
+        metadata={"help": "Token for pushes to the Hub, in Python only; else `hf auth login` or HF_TOKEN."},
     )
 
     # Parameters that control the rationale and the answer
@@ -160,28 +160,29 @@ class LaTROConfig(RLOOConfig):
         default=None,
         metadata={
             "help": "Where a rationale ends, besides EOS tokens. If not set, the template's text before {answer} "
-            "without trailing white space."
+            "without trailing white space. An empty list (nothing after the option) leaves EOS tokens only."
         },
     )
     thinking_tags: list[str] | None = field(
         default=None,
         metadata={
-            "help": "The two tags between which the model thinks, as in <think> </think>. The rationale is what is thought. If "
-            "not set, read from the chat template. An empty list (no tags behind the option) is for a model that does not think."
+            "help": "The two tags between which the model thinks, as in <think> </think>; the rationale is the text between them. "
+            "If not set, read from the chat template. An empty list (nothing after the option) is for a model that does not "
+            "think."
         },
     )
 
     answer_max_length: int | None = field(
         default=None,
         metadata={
-            "help": "Tokens that an answer has at most, without the template before it, with what follows and the "
-            "end-of-turn token. A longer one is an error. If not set, there is no limit."
+            "help": "Limit of an answer's tokens, including what follows it and the end-of-turn token, but not the template "
+            "before it. A longer answer is an error. If not set, there is no limit."
         },
     )
     truncate_answers: bool = field(
         default=False,
         metadata={
-            "help": "Whether longer answers are truncated to answer_max_length instead; no end-of-turn token follows then."
+            "help": "Whether to truncate longer answers to answer_max_length instead, without an end-of-turn token."
         },
     )
 
@@ -203,19 +204,19 @@ class LaTROConfig(RLOOConfig):
     )
     reward_power_end: float | None = field(
         default=None,
-        metadata={"help": "tau at the end of the training, linearly over the steps. If not set, it stays."},
+        metadata={"help": "tau at the end of training, reached linearly over the steps. If not set, tau is constant."},
     )
     jepo_floor: float = field(
         default=0.0,
         metadata={
-            "help": "With the reward 'jepo', log(floor + mean probability), about the probability of a guess: prompts "
-            "without a rationale that does better then teach nothing. 0 is JEPO."
+            "help": "Floor of the reward 'jepo', log(floor + mean probability). At about the probability of a guess, prompts "
+            "whose rationales do no better teach nothing. 0 is JEPO."
         },
     )
     reward_tokens: str | None = field(
         default=None,
         metadata={
-            "help": "Tokens that the reward is about: 'template_and_answer' (as in the paper) or 'answer'. If not set, 'answer' "
+            "help": "Tokens that the reward covers: 'template_and_answer' (as in the paper) or 'answer'. If not set, 'answer' "
             "for 'prob', 'mean_prob', 'geometric_mean' and 'power', 'template_and_answer' for the others."
         },
     )
@@ -229,22 +230,21 @@ class LaTROConfig(RLOOConfig):
     self_reward_weight: float = field(
         default=1.0,
         metadata={
-            "help": "Weight of the self-reward (`reward_type`) beside those of `reward_funcs`. With 0, and answer_coef 0, the "
+            "help": "Weight of the self-reward (`reward_type`) beside those of `reward_funcs`. With 0 and `answer_coef` 0, the "
             "whole completion is trained on (RLVR)."
         },
     )
     self_reward_when: str = field(
         default="always",
         metadata={
-            "help": "Prompts that the self-reward is added for: 'always', or 'unverified', those for which no reward of "
-            "`reward_funcs` is above 0."
+            "help": "Which prompts get the self-reward: all ('always'), or those for which no weighted reward of "
+            "`reward_funcs` is above 0 ('unverified')."
         },
     )
     scorer: str = field(
         default="policy",
         metadata={
-            "help": "Whose log-probs the self-reward is made of: those of the 'policy' (LaTRO) or of the 'reference', the frozen "
-            "initial model."
+            "help": "Whose log-probs give the self-reward: 'policy' (LaTRO), or 'reference', the frozen initial model."
         },
     )
     unfinished_penalty: float = field(
@@ -253,7 +253,7 @@ class LaTROConfig(RLOOConfig):
     vllm_importance_sampling_correction: bool = field(
         default=True,
         metadata={
-            "help": "Whether to weigh each sample by its importance ratio, policy over engine. It needs an engine that gives "
+            "help": "Whether to weight each sample by its importance ratio, policy over engine. Needs an engine that gives "
             "log-probs, as vLLM does."
         },
     )
@@ -265,13 +265,14 @@ class LaTROConfig(RLOOConfig):
         metadata={"help": "Whether to warn when training begins to teach the model to stop reasoning."},
     )
     stop_on_collapse: bool = field(
-        default=False, metadata={"help": "Whether to end the training then. Earlier checkpoints are kept."}
+        default=False,
+        metadata={"help": "Whether to end training when `monitor_collapse` warns. Earlier checkpoints are kept."},
     )
     skip_nonfinite_steps: bool = field(
         default=False,
         metadata={
-            "help": "Whether to go on without a step whose rewards or gradient are NaN or infinite, instead of ending "
-            "training. Not with DeepSpeed."
+            "help": "Whether to skip a step whose rewards or gradient are NaN or infinite, instead of ending training. Not "
+            "with DeepSpeed."
         },
     )
 
@@ -279,8 +280,8 @@ class LaTROConfig(RLOOConfig):
     share_prompts: bool = field(
         default=True,
         metadata={
-            "help": "Whether the rationales of a prompt share it, so that a forward computes it once. Where a model cannot, the "
-            "log says so."
+            "help": "Whether the rationales of a prompt share it, so that a forward computes it once. If the model does not "
+            "support it, the log says so."
         },
     )
 
@@ -327,7 +328,7 @@ class LaTROConfig(RLOOConfig):
             )
         if self.scorer != "policy":
             raise ValueError(
-                f"`scorer` is {self.scorer!r}, but `self_reward_weight` is 0, so nobody scores: raise it, or leave `scorer` "
+                f"`scorer` is {self.scorer!r}, but `self_reward_weight` is 0, so there is no self-reward to score: raise it, or leave `scorer` "
                 "at 'policy'."
             )
         if self.stop_on_collapse and not self.scores_answers:

@@ -92,7 +92,8 @@ class AnyMachine:
         if self.deepspeed and "LOCAL_RANK" not in os.environ:
             raise ValueError(
                 f"`deepspeed` is {str(self.deepspeed)!r}, but no launcher started this script, so DeepSpeed has no "
-                "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`."
+                "processes to talk to. Start it with `deepspeed script.py ...` or `accelerate launch script.py ...`, the command "
+                "`trl-latro train` with `deepspeed --module trl_latro train ...`."
             )
         if isinstance(self.deepspeed, str):
             check_deepspeed_file(self.deepspeed)
@@ -181,7 +182,7 @@ def check_packages(training_args: TrainingArguments, model_args: ModelConfig) ->
         )
     if getattr(training_args, "use_vllm", False) and not is_vllm_available():
         raise ValueError(
-            "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave --use_vllm out."
+            "--use_vllm: vLLM is not installed. Install it with `pip install '.[vllm]'` in a clone, or leave --use_vllm out."
         )
 
 

@@ -66,7 +66,7 @@ class EvaluationArguments(TaskArguments):
         split (`str`, *optional*, defaults to `"test"`):
             `"test"`, `"validation"` or `"train"`.
         max_questions (`int`, *optional*):
-            Take the first questions of the split only.
+            Number of questions, the first of the split. If `None`, all.
         output_dir (`str`, *optional*):
             Folder for the generations and the results. A stopped evaluation continues there.
         num_samples (`int`, *optional*, defaults to `8`):
@@ -74,12 +74,12 @@ class EvaluationArguments(TaskArguments):
         max_completion_length (`int`, *optional*, defaults to `512`):
             Longest rationale in tokens.
         answer_template (`str`, *optional*):
-            How an answer is written; if not set, as in the model's training, or else the task's way.
+            How an answer is written. If not set, as in the model's training, else the task's template.
         answer_separator (`str`, *optional*, defaults to `" "`):
-            Text between rationale and answer, where the rationale did not reach the template. Unless given, that of the
-            model's training.
+            Text between rationale and answer if the rationale did not reach the template. If not set, as in the model's
+            training.
         rationale_stop_strings (`list[str]`, *optional*):
-            Where a rationale ends, besides EOS tokens. If `None`, as in the model's training, or else where the answer
+            Where a rationale ends, besides EOS tokens. If `None`, as in the model's training, else where the answer
             template begins.
         chat_template_kwargs (`dict[str, Any]` or `str`, *optional*):
             Keyword arguments for the chat template, on the command line as JSON: `'{"enable_thinking": false}'`.
@@ -113,7 +113,7 @@ class EvaluationArguments(TaskArguments):
     )
     split: str = field(default="test", metadata={"help": "'test', 'validation' or 'train'."})
     max_questions: int | None = field(
-        default=None, metadata={"help": "Take the first questions of the split only; all if not set."}
+        default=None, metadata={"help": "Number of questions, the first of the split. If not set, all."}
     )
     output_dir: str | None = field(
         default=None,
@@ -126,33 +126,37 @@ class EvaluationArguments(TaskArguments):
     answer_template: str | None = field(
         default=None,
         metadata={
-            "help": "How an answer is written, with {answer} in it; if not set, as in the model's training, or else the task's "
-            "way."
+            "help": "How an answer is written, with {answer} in it. If not set, as in the model's training (`evaluate` only), else "
+            "the task's template."
         },
     )
     answer_separator: str = field(
         default=" ",
         metadata={
-            "help": "Text between rationale and answer, where the rationale did not reach the template. Unless given, that of "
-            "the model's training."
+            "help": "Text between rationale and answer if the rationale did not reach the template. If not set, as in the "
+            "model's training (`evaluate` only), else a space."
         },
     )
     rationale_stop_strings: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Where a rationale ends, besides EOS tokens. If not set, as in the model's training, or else where the "
-            "answer template begins."
+            "help": "Where a rationale ends, besides EOS tokens. If not set, as in the model's training (`evaluate` only), else "
+            "where the answer template begins."
         },
     )
     chat_template_kwargs: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Keyword arguments for the chat template, as JSON: '{\"enable_thinking\": false}'."},
+        metadata={
+            "help": "Keyword arguments for the chat template, as JSON: '{\"enable_thinking\": false}'. If not set, as in the "
+            "model's training (`evaluate` only)."
+        },
     )
     thinking_tags: list[str] | None = field(
         default=None,
         metadata={
-            "help": "The two tags between which the model thinks, as in <think> </think>. If not set, read from the "
-            "chat template. An empty list (no tags behind the option) is for a model that does not think."
+            "help": "The two tags between which the model thinks, as in <think> </think>. If not set, as in the model's "
+            "training (`evaluate` only), else read from the chat template. An empty list (nothing after the option) is for a "
+            "model that does not think."
         },
     )
     batch_size: int = field(default=64, metadata={"help": "Completions that a process generates together."})
@@ -184,7 +188,7 @@ class EvaluationArguments(TaskArguments):
                 raise ValueError(f"--{name} is {value}, but must be {least} or more.")
         if self.use_vllm and not is_vllm_available():
             raise ValueError(
-                "--use_vllm: vLLM is not installed. Install it with `pip install 'trl_latro[vllm]'`, or leave "
+                "--use_vllm: vLLM is not installed. Install it with `pip install '.[vllm]'` in a clone, or leave "
                 "--use_vllm out."
             )
 

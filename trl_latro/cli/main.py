@@ -14,10 +14,10 @@ USAGE = """usage: trl-latro {train,evaluate,plan,probe} [--config FILE] [options
   train     train a model with LaTRO on a task or on your own data
   evaluate  accuracy, maj@k, pass@k and answer likelihood with intervals
   compare   the paired differences of two evaluations, with intervals
-  plan      memory per GPU, prompts and tokens of a training, without a GPU or weights
-  probe     before training: the model's rationales, and which reward favours reasoning
+  plan      memory per GPU, steps and tokens of a training, without a GPU or weights
+  probe     before training: the model's rationales, and which rewards favour reasoning
 
-`trl-latro train --help` and so on list the options. Several processes:
+`trl-latro train --help` lists the options. Several processes:
   accelerate launch -m trl_latro train ...      deepspeed --module trl_latro train ...
 """
 

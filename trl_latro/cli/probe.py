@@ -49,8 +49,8 @@ _SHARED = (
 @dataclass
 class ProbeArguments(EvaluationArguments):
     """
-    Arguments of `trl-latro probe`: those of [`EvaluationArguments`], without vLLM, with other defaults. As in training, how a
-    model says that it was prompted before is not read.
+    Arguments of `trl-latro probe`: those of [`EvaluationArguments`], without vLLM, with other defaults. As in training, the
+    model's own record of how it was prompted is not read.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
@@ -64,7 +64,7 @@ class ProbeArguments(EvaluationArguments):
     """
 
     split: str = field(default="train", metadata={"help": "'test', 'validation' or 'train'."})
-    max_questions: int | None = field(default=64, metadata={"help": "Questions, drawn at random."})
+    max_questions: int | None = field(default=64, metadata={"help": "Number of questions, drawn at random."})
     output_dir: str | None = field(default=None, metadata={"help": f"Folder for {PROBE}."})
     num_samples: int = field(
         default=16, metadata={"help": "Samples at temperature 1 per question: the num_generations of the training."}

@@ -25,7 +25,7 @@ class RewardArguments(TrainArguments):
             Rewards that are added to the self-reward: `"accuracy"`, by the task's grader on the completion's own answer, or
             functions as TRL takes them, as `"module.function"`.
         verbose (`bool`, *optional*, defaults to `False`):
-            Whether the console shows all metrics of a log, as transformers does, in place of a line.
+            Whether to print all metrics of a log, as transformers does, instead of a line.
     """
 
     reward_funcs: list[str] | None = field(
@@ -35,9 +35,7 @@ class RewardArguments(TrainArguments):
             "answer), or functions (prompts, completions, **kwargs) -> rewards as module.function."
         },
     )
-    verbose: bool = field(
-        default=False, metadata={"help": "Whether the console shows all metrics of a log in place of a line."}
-    )
+    verbose: bool = field(default=False, metadata={"help": "Whether to print all metrics of a log instead of a line."})
 
     def find_reward_functions(self) -> list[Callable[..., Any] | None]:
         """The functions; `None` stands for accuracy. Raises `ValueError` for one that cannot be found or called."""

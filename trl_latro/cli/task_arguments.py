@@ -36,8 +36,7 @@ class TaskArguments:
             `"gsm8k"`, `"arc_challenge"`, `"math"`, or your own data: a JSON lines or CSV file, a folder of such files
             (`train.jsonl`, `validation.jsonl`, `test.jsonl`) or a Hub dataset.
         dataset_path (`str`, *optional*):
-            For a task with a name: folder or file with the columns of the Hub. Without it the dataset comes from the
-            Hub.
+            For a named task: folder or file with the columns of its Hub dataset, to read instead of the Hub.
         dataset_config (`str`, *optional*):
             Your own Hub dataset: its configuration.
         question_column (`str`, *optional*, defaults to `"question"`):
@@ -50,8 +49,7 @@ class TaskArguments:
             Your own data: the prompt, with `{question}` where the question stands.
         grader (`str`, *optional*):
             Your own data: function `(extracted, row) -> bool` that compares an answer with the row's, as
-            `"module.function"`. Without it, numbers and formulas are graded by math-verify and other answers by their
-            text.
+            `"module.function"`. Without it, answers are graded as quantities, formulas or text.
         num_shots (`int`, *optional*, defaults to `0`):
             Number of solved training questions in front of each question.
         validation_size (`int`, *optional*, defaults to `256`):
@@ -60,7 +58,7 @@ class TaskArguments:
         validation_seed (`int`, *optional*, defaults to `0`):
             Seed of that draw. It does not follow `seed`, so that runs with different seeds share a validation set.
         skip_bad_rows (`bool`, *optional*, defaults to `False`):
-            Whether to go on without rows that cannot be read, which the log counts and names.
+            Whether to skip rows that cannot be read, which the log counts and names.
     """
 
     task: str | None = field(
@@ -73,8 +71,8 @@ class TaskArguments:
     dataset_path: str | None = field(
         default=None,
         metadata={
-            "help": "For a task with a name: folder or file with the columns of the Hub. Without it the dataset comes "
-            "from the Hub."
+            "help": "For gsm8k, arc_challenge and math: folder or file with the columns of the Hub dataset, to read instead "
+            "of the Hub."
         },
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Your own Hub dataset: its configuration."})
@@ -86,7 +84,10 @@ class TaskArguments:
         default=None, metadata={"help": "Your own data: column of gold rationales, if there is one."}
     )
     prompt_template: str = field(
-        default=PROMPT_TEMPLATE, metadata={"help": "Your own data: the prompt, with {question} in it."}
+        default=PROMPT_TEMPLATE,
+        metadata={
+            "help": "Your own data: the prompt, with {question} in it. The default has a line break after the question."
+        },
     )
     grader: str | None = field(
         default=None,
@@ -101,14 +102,14 @@ class TaskArguments:
     validation_size: int = field(
         default=256,
         metadata={
-            "help": "Number of validation questions: of the data's validation split, or taken out of the training "
-            "split where there is none. The test split is not read in training."
+            "help": "Number of validation questions: from the data's validation split, or taken out of the training "
+            "split if there is none. The test split is not read in training."
         },
     )
-    validation_seed: int = field(default=0, metadata={"help": "Seed of the draw of the validation set."})
+    validation_seed: int = field(default=0, metadata={"help": "Seed with which validation questions are drawn."})
     skip_bad_rows: bool = field(
         default=False,
-        metadata={"help": "Whether to go on without rows that cannot be read. The log counts and names them."},
+        metadata={"help": "Whether to skip rows that cannot be read. The log counts and names them."},
     )
 
     def get_task(self) -> Task:

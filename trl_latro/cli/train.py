@@ -78,8 +78,8 @@ def check_arguments(task_args: RewardArguments, training_args: LaTROConfig, mode
     Check what can go wrong late, before anything expensive: what only the evaluation reads is read after the training.
 
     Raises:
-        `ValueError`: a reward function that cannot be found; no model; low-precision weights without masters; an evaluation without questions, or that would split
-        a prompt's samples; a metric that no evaluation has.
+        `ValueError`: a reward function that cannot be found; no model; low-precision weights without masters; an evaluation
+        without questions, or that would split a prompt's samples; a metric that no evaluation has.
     """
     names = [
         "accuracy" if function is None else function_name(function) for function in task_args.find_reward_functions()
@@ -160,9 +160,7 @@ def _train(
     if not task_args.verbose:
         show_lines(trainer)
     trainer.accelerator.print(budget(training_args, len(train_dataset)))
-    trainer.accelerator.print(
-        "Whether the reward suits the model: `trl-latro probe` compares rewards on samples of it."
-    )
+    trainer.accelerator.print("`trl-latro probe` tells beforehand whether the reward suits the model.")
     clear_output_dir(task_args, training_args)
     trainer.train(resume_from_checkpoint=checkpoint)
     if preemption.stopped:
