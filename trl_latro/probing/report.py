@@ -61,7 +61,7 @@ def write_report(findings: Findings, probed: list[Probed], max_completion_length
         [
             f"This rests on {questions} questions x {num_samples} samples.",
             "",
-            f"Rationales end {ended}. Whole with their end are {held} tokens. {findings.short:.0%} are short; "
+            f"Rationales end {ended}. With their end they fit: {held} tokens. {findings.short:.0%} are short; "
             f"{findings.right:.0%} of the others lead to the right answer.",
             f"Log-prob of the answer {logps}.",
             "",
@@ -75,7 +75,7 @@ def write_report(findings: Findings, probed: list[Probed], max_completion_length
             *(example for of in probed[:EXAMPLES] for example in _example(of)),
             "Recommended:"
             if command
-            else "With no reward reasoning wins: train on gold rationales first "
+            else "There is no reward with which reasoning wins: train on gold rationales first "
             "(examples/baselines/sft_gold.py), and probe again.",
             *([f"  {command}"] if command else []),
         ]
