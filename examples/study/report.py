@@ -27,7 +27,7 @@ from .settings import TASKS
 
 ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
 # Those of the README
-MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "prob_all", "jepo", "permuted", "sft_gold")
+MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "jepo", "permuted", "sft_gold")
 RIVALS = {
     "base": "the base model",
     "rlvr": "RLVR",
@@ -98,10 +98,9 @@ def task_verdict(runs: Runs) -> list[str]:
         above = [method for method, one in found.items() if one.low > 0]
         same = [method for method in found if method not in (*below, *above)]
         sentences += [f"Below RLVR: {names(below)}.", f"Above it: {names(above)}.", f"Neither: {names(same)}."]
-    if compared:
-        sentences.append(
-            f"Not above the base model: {names([name for name, one in compared.items() if one.low <= 0])}."
-        )
+    not_above = [method for method, one in compared.items() if one.low <= 0]
+    if not_above:
+        sentences.append(f"Not above the base model: {names(not_above)}.")
     cheap = [method for method in ("sft_answer", "rejection") if method in runs]
     if len(cheap) == 2:
         bar = max(over_seeds(runs[method], "samples").high for method in cheap)
@@ -123,7 +122,7 @@ def task_verdict(runs: Runs) -> list[str]:
             moved = paired(runs["permuted"], runs["base"], "samples")
             if moved is not None:
                 sentences.append(
-                    f"The control with permuted answers less the base model: {signed(moved.over_questions)}."
+                    f"The control with permuted answers minus the base model: {signed(moved.over_questions)}."
                 )
     return sentences
 
@@ -139,22 +138,22 @@ def task_table(runs: Runs) -> list[str]:
     """Each method over its seeds."""
     k = num_samples(next(iter(runs.values()))[0])
     columns = ["greedy", "samples, T=1", f"maj@{k}", f"pass@{k}"]
-    header = ["Method", "It sees", "Seeds", *columns, "Less base", "Less RLVR", "Tokens", "Collapsed"]
+    header = ["Method", "It sees", "Seeds", *columns, "Minus base", "Minus RLVR", "Tokens", "Collapsed"]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
-        less = [less_than(seeds, runs, rival) for rival in ("base", "rlvr")]
+        differences = [difference_to(seeds, runs, rival) for rival in ("base", "rlvr")]
         tokens = sum(map(tokens_of, seeds)) / len(seeds)
         is_judged = "base" in runs and method != "base"
         count = f"{sum(collapsed(run, runs['base']) for run in seeds)} of {len(seeds)}" if is_judged else "-"
         of_method = METHODS[method]
         lines.append(
-            table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, *less, f"{tokens:.1f}", count)
+            table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, *differences, f"{tokens:.1f}", count)
         )
     return lines
 
 
-def less_than(seeds: list[dict[str, Any]], runs: Runs, rival: str) -> str:
+def difference_to(seeds: list[dict[str, Any]], runs: Runs, rival: str) -> str:
     """The paired difference of samples at T=1; "-" from itself, and where no seed is common."""
     others = runs.get(rival, [])
     difference = paired(seeds, others, "samples") if seeds is not others else None
@@ -179,7 +178,7 @@ def details(runs: dict[str, Runs]) -> list[str]:
     lines = []
     for name, of_task in runs.items():
         title = TASKS[name].title
-        lines += [f"## {title}\n", "Samples at T=1, less those of another method:\n", *differences_table(of_task)]
+        lines += [f"## {title}\n", "Samples at T=1, minus those of another method:\n", *differences_table(of_task)]
         lines += ["\nWhat else was measured, means over seeds:\n", *measures_table(of_task)]
         lines += ["\nEach seed:\n", *each_seed_table(of_task), ""]
     return lines
@@ -188,7 +187,7 @@ def details(runs: dict[str, Runs]) -> list[str]:
 def differences_table(runs: Runs) -> list[str]:
     """Paired differences, each with its interval over questions and over seeds."""
     rivals = [method for method in RIVALS if method in runs]
-    header = ["Method", *(f"less {RIVALS[method]}, {over}" for method in rivals for over in ("questions", "seeds"))]
+    header = ["Method", *(f"minus {RIVALS[method]}, {over}" for method in rivals for over in ("questions", "seeds"))]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         cells = []

@@ -99,7 +99,8 @@ def make_run(task: StudyTask, run: Run, output_dir: Path) -> dict[str, Any]:
     if step != watch.curve[-1]["step"]:
         model, _ = load_base(task)
         model.load_state_dict(weights)
-        result["best"] |= measured(evaluate_model(task, model, tokenizer, test, task.test_samples, run.seed), task)
+        of_best = measured(evaluate_model(task, model, tokenizer, test, task.test_samples, run.seed), task)
+        result["best"] |= without_question_logps(of_best)
     write_result(result, run.path(output_dir))
     return result
 
@@ -161,6 +162,12 @@ def measured(evaluation: Evaluation, task: StudyTask) -> dict[str, Any]:
             },
         },
     }
+
+
+def without_question_logps(measures: dict[str, Any]) -> dict[str, Any]:
+    """For a smaller file: of the chosen checkpoint the verdicts are enough."""
+    verdicts = {name: of for name, of in measures["per_question"].items() if not name.startswith("answer_logp")}
+    return measures | {"per_question": verdicts}
 
 
 def correlations(evaluation: Evaluation, task: StudyTask) -> dict[str, float | None]:
