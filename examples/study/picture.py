@@ -42,7 +42,7 @@ def draw(runs: dict[str, Runs], path: Path) -> None:
         draw_accuracies(accuracies, of_task)
         accuracies.set_title(f"{TASKS[task].title}: accuracy on test questions (%)")
         draw_curves(accuracy, of_task, "sample_accuracy", scale=100)
-        accuracy.set(title="Validation: accuracy of samples (%)", ylim=(0, 101))
+        accuracy.set(title="Validation: accuracy of samples (%)", ylim=(0, None))
         draw_curves(length, of_task, "sample_rationale_tokens", scale=1)
         length.set(title="Validation: tokens per sampled rationale", ylim=(0, None))
     methods = [method for method in METHODS if any(method in of_task for of_task in runs.values())]
