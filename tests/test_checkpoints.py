@@ -109,6 +109,7 @@ def test_weights_that_a_checkpoint_lacks_are_named_but_not_tied_ones(
     write_manifest(weights.parent)
 
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="transformers")  # another test may have made it quiet
     make_trainer(tmp_path, max_steps=2, tied=tied).train(resume_from_checkpoint=True)
     said = {record.getMessage() for record in caplog.records if "missing keys" in record.getMessage()}
     expected = f"There were missing keys in the checkpoint model loaded: {missing}."
