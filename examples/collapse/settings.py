@@ -56,6 +56,9 @@ OBJECTIVES: dict[str, Objective] = {
     ),
     "prob": Objective("`prob` of the answer", {"reward_type": "prob"}),
     "power": Objective("`power` 0.5 of the answer", {"reward_type": "power"}),
+    "power_1_to_0": Objective(
+        "`power` 1 to 0 of the answer", {"reward_type": "power", "reward_power": 1.0, "reward_power_end": 0.0}
+    ),
     "power_all": Objective(
         "`power` 0.5 of template and answer",
         {"reward_type": "power", "reward_tokens": "template_and_answer"},
