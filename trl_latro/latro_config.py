@@ -328,8 +328,8 @@ class LaTROConfig(RLOOConfig):
             )
         if self.scorer != "policy":
             raise ValueError(
-                f"`scorer` is {self.scorer!r}, but `self_reward_weight` is 0, so there is no self-reward to score: raise it, or leave `scorer` "
-                "at 'policy'."
+                f"`scorer` is {self.scorer!r}, but `self_reward_weight` is 0, so there is no self-reward to score: raise it, or "
+                "leave `scorer` at 'policy'."
             )
         if self.stop_on_collapse and not self.scores_answers:
             raise ValueError(

@@ -8,6 +8,7 @@ from trl_latro.evaluation.intervals import Metric
 
 from .measures import (
     MEASURES,
+    Paired,
     Runs,
     chosen,
     collapsed,
@@ -86,19 +87,16 @@ def is_latro(method: str) -> bool:
 
 def task_verdict(runs: Runs) -> list[str]:
     latro = [method for method in runs if is_latro(method)]
-    of_base = {method: paired(runs[method], runs.get("base", []), "samples") for method in latro}
-    compared = {method: one.over_questions for method, one in of_base.items() if one is not None}
     sentences = []
     if "rlvr" not in runs:
         sentences.append("RLVR has not been run.")
     else:
-        differences = {method: paired(runs[method], runs["rlvr"], "samples") for method in latro}
-        found = {method: one.over_questions for method, one in differences.items() if one is not None}
+        found = differences_to("rlvr", runs, latro)
         below = [method for method, one in found.items() if one.high < 0]
         above = [method for method, one in found.items() if one.low > 0]
         same = [method for method in found if method not in (*below, *above)]
         sentences += [f"Below RLVR: {names(below)}.", f"Above it: {names(above)}.", f"Neither: {names(same)}."]
-    not_above = [method for method, one in compared.items() if one.low <= 0]
+    not_above = [method for method, one in differences_to("base", runs, latro).items() if one.low <= 0]
     if not_above:
         sentences.append(f"Not above the base model: {names(not_above)}.")
     cheap = [method for method in ("sft_answer", "rejection") if method in runs]
@@ -119,12 +117,27 @@ def task_verdict(runs: Runs) -> list[str]:
         ]
         sentences.append(f"Collapsed seeds: {', '.join(shown) or 'none'}.")
         if "permuted" in runs:
-            moved = paired(runs["permuted"], runs["base"], "samples")
-            if moved is not None:
-                sentences.append(
-                    f"The control with permuted answers minus the base model: {signed(moved.over_questions)}."
-                )
+            for moved in differences_to("base", runs, ["permuted"]).values():
+                sentences.append(f"The control with permuted answers minus the base model: {signed(moved)}.")
     return sentences
+
+
+def difference(method: str, rival: str, runs: Runs) -> Paired | None:
+    """Samples at T=1 of two methods, paired; `None` of one and the same, and where no seed is common."""
+    return None if method == rival else paired(runs[method], runs.get(rival, []), "samples")
+
+
+def differences_to(rival: str, runs: Runs, methods: list[str]) -> dict[str, Metric]:
+    """Those of the methods that have a seed in common with the rival, over questions."""
+    found = {method: difference(method, rival, runs) for method in methods}
+    return {method: one.over_questions for method, one in found.items() if one is not None}
+
+
+def difference_cells(of: Paired | None) -> tuple[str, str]:
+    """Over questions and over seeds, "-" where there is none."""
+    if of is None:
+        return "-", "-"
+    return signed(of.over_questions), "-" if of.over_seeds is None else signed(of.over_seeds)
 
 
 def names(methods: list[str]) -> str:
@@ -142,7 +155,7 @@ def task_table(runs: Runs) -> list[str]:
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method, seeds in runs.items():
         cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
-        differences = [difference_to(seeds, runs, rival) for rival in ("base", "rlvr")]
+        differences = [difference_cells(difference(method, rival, runs))[0] for rival in ("base", "rlvr")]
         tokens = sum(map(tokens_of, seeds)) / len(seeds)
         is_judged = "base" in runs and method != "base"
         count = f"{sum(collapsed(run, runs['base']) for run in seeds)} of {len(seeds)}" if is_judged else "-"
@@ -151,13 +164,6 @@ def task_table(runs: Runs) -> list[str]:
             table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, *differences, f"{tokens:.1f}", count)
         )
     return lines
-
-
-def difference_to(seeds: list[dict[str, Any]], runs: Runs, rival: str) -> str:
-    """The paired difference of samples at T=1; "-" from itself, and where no seed is common."""
-    others = runs.get(rival, [])
-    difference = paired(seeds, others, "samples") if seeds is not others else None
-    return "-" if difference is None else signed(difference.over_questions)
 
 
 def overview(runs: dict[str, Runs]) -> list[str]:
@@ -189,13 +195,10 @@ def differences_table(runs: Runs) -> list[str]:
     rivals = [method for method in RIVALS if method in runs]
     header = ["Method", *(f"minus {RIVALS[method]}, {over}" for method in rivals for over in ("questions", "seeds"))]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
-    for method, seeds in runs.items():
-        cells = []
+    for method in runs:
+        cells: list[str] = []
         for rival in rivals:
-            difference = paired(seeds, runs[rival], "samples") if rival != method else None
-            by_seeds = None if difference is None else difference.over_seeds
-            cells += ["-" if difference is None else signed(difference.over_questions)]
-            cells += ["-" if by_seeds is None else signed(by_seeds)]
+            cells += difference_cells(difference(method, rival, runs))
         lines.append(table_row(METHODS[method].title, *cells))
     return lines
 
