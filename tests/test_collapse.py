@@ -1,9 +1,10 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The base model whose rationales are mostly wrong, and the study of collapse with very few updates."""
+"""The base model whose rationales are mostly wrong, and the study of collapse with very few steps."""
 
 import itertools
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 from collapse.__main__ import main as study_collapse  # noqa: E402
 from collapse.cures import AnswerTermWherePositive  # noqa: E402
-from collapse.report import BEGIN, END, bound_of_groups, read_runs, tables  # noqa: E402
+from collapse.report import bound_of_groups, read_runs, write_report  # noqa: E402
 from collapse.run import UPDATE_METRICS, kind_of  # noqa: E402
 from collapse.settings import LOOKS, OBJECTIVES, STEPS, TEST_PUZZLES  # noqa: E402
 from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
@@ -109,9 +110,13 @@ def test_a_tiny_study_starts_anew_writes_its_files_and_continues(
     assert "2 runs, 2 of them made before\nTables in" in capfd.readouterr().out
 
 
-def test_the_page_shows_the_results_beside_it() -> None:
-    page = (ROOT / "docs" / "collapse.md").read_text()
-    assert page.partition(BEGIN)[2].partition(END)[0].strip() == tables(read_runs(RESULTS)).strip()
+def test_the_pages_show_the_results_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "collapse").symlink_to(RESULTS)
+    for name in ("collapse.md", "collapse_per_seed.md"):
+        shutil.copy(ROOT / "docs" / name, tmp_path)
+    write_report(tmp_path / "collapse")
+    for name in ("collapse.md", "collapse_per_seed.md"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs" / name).read_text()
 
 
 def test_the_study_is_whole_and_takes_an_hour_on_two_cores() -> None:

@@ -4,8 +4,8 @@
     python examples/collapse
 
 Each run leaves a small file in the output folder; a run that has one is not made again, so that a stopped study
-continues where it was. At the end the tables in `collapse.md` and the picture `collapse.png`, beside that folder, are
-written from all files in it. With `--from-scratch` the files of the runs asked for are deleted first.
+continues where it was. At the end the tables in `collapse.md` and `collapse_per_seed.md` and the picture
+`collapse.png`, beside that folder, are written from all files in it. With `--from-scratch` the files of the runs asked for are deleted first.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from trl_latro.cli.common import saying_what_is_wrong
 
 def show(result: dict[str, Any]) -> str:
     return "samples right " + ", ".join(
-        f"{look['sample_accuracy']:.1%} after {look['step']} updates" for look in result["looks"]
+        f"{look['sample_accuracy']:.1%} after step {look['step']}" for look in result["looks"]
     )
 
 

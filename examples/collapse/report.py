@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from study.pool import read_files
-from study.report import percent, put_between, table_row
+from study.report import percent, table_row, write_sections
 from study.settings import SAMPLES
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
@@ -20,7 +20,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-BEGIN, END = "<!-- tables: written by examples/collapse -->", "<!-- end of tables -->"
 HUES = {"logprob": "Blues_r", "jepo": "Reds_r", "prob": "copper_r", "power": "Greens_r"}
 
 Runs = dict[str, list[dict[str, Any]]]  # method -> its runs by seed
@@ -51,28 +50,32 @@ def accuracy(runs: list[dict[str, Any]], look: int, name: str) -> Metric:
 
 
 def write_report(output_dir: Path) -> tuple[Path, Path]:
-    """Write the tables into `collapse.md` beside `output_dir`, between their marks, and `collapse.png`."""
+    """Write `collapse.md` and `collapse_per_seed.md` beside `output_dir`, between their marks, and `collapse.png`."""
     runs = read_runs(output_dir)
-    page, picture = output_dir.parent / "collapse.md", output_dir.parent / "collapse.png"
-    put_between(page, BEGIN, END, tables(runs))
+    page, seeds_page = output_dir.parent / "collapse.md", output_dir.parent / "collapse_per_seed.md"
+    write_sections(page, sections(runs), "examples/collapse")
+    write_sections(seeds_page, {"details": details(runs)}, "examples/collapse")
+    picture = output_dir.parent / "collapse.png"
     draw(runs, picture)
     return page, picture
 
 
-def tables(runs: Runs) -> str:
+def sections(runs: Runs) -> dict[str, str]:
+    return {"arithmetic": "\n".join(arithmetic_table(runs)), "samples": "\n".join(accuracy_table(runs, "samples"))}
+
+
+def details(runs: Runs) -> str:
     parts = [
-        ("Samples right (%), over seeds", accuracy_table(runs, "samples")),
         ("Greedy right (%), over seeds", accuracy_table(runs, "greedy")),
         ("Each seed", each_seed_table(runs)),
         ("What an answer gets, before training and at the end", kinds_table(runs)),
-        ("The arithmetic, before training", arithmetic_table(runs)),
     ]
-    return "\n".join("\n".join([f"### {title}\n", *lines, ""]) for title, lines in parts)
+    return "\n".join("\n".join([f"## {title}\n", *lines, ""]) for title, lines in parts)
 
 
 def accuracy_table(runs: Runs, name: str) -> list[str]:
     steps = [look["step"] for look in next(iter(runs.values()))[0]["looks"]]
-    lines = [table_row("Objective", "Seeds", *(f"{step} updates" for step in steps))]
+    lines = [table_row("Objective", "Seeds", *(f"step {step}" for step in steps))]
     lines.append(table_row(*["---"] * (2 + len(steps))))
     for method, seeds in runs.items():
         cells = [percent(accuracy(seeds, look, name)) for look in range(len(steps))]
@@ -155,11 +158,11 @@ def arithmetic_table(runs: Runs) -> list[str]:
     for name, (reasoning, guessing) in expected.items():
         winner = "reasoning" if reasoning > guessing else "guessing"
         lines.append(table_row(name, f"{reasoning:.2f}", f"{guessing:.2f}", winner))
-    return [f"q = {q:.2f} of the written rationales are right.\n", *lines]
+    return lines
 
 
 def draw(runs: Runs, path: Path) -> None:
-    """Over the updates: the answer's log-prob and probability, length, accuracy. Thin lines are seeds."""
+    """Over the steps: the answer's log-prob and probability, length, accuracy. Thin lines are seeds."""
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
     colours = find_colours()
     figure, grid = plt.subplots(2, 2, figsize=(12, 7.5), layout="constrained")
@@ -189,7 +192,7 @@ def draw(runs: Runs, path: Path) -> None:
         value, low, high = 100 * np.array(over_seeds).T
         axes.errorbar(steps, value, yerr=[value - low, high - value], color=colours[method], linewidth=2, marker="o")
     for axes in grid.flat:
-        axes.set(xlabel="update", xlim=(0, None))
+        axes.set(xlabel="step", xlim=(0, None))
         axes.grid(alpha=0.3)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.savefig(path, dpi=90)

@@ -55,9 +55,9 @@ def write_readme(output_dir: Path, page: Path) -> None:
     write_sections(page, {"results": "\n".join(overview(read_runs(output_dir)))})
 
 
-def write_sections(page: Path, sections: dict[str, str]) -> None:
+def write_sections(page: Path, sections: dict[str, str], writer: str = "examples/study") -> None:
     """Write each section between its two marks of a page, which is made where there is none."""
-    marks = {name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->") for name in sections}
+    marks = {name: (f"<!-- {name}: written by {writer} -->", f"<!-- end of {name} -->") for name in sections}
     if not page.exists():
         page.write_text("\n".join(f"{begin}\n{end}\n" for begin, end in marks.values()))
     for name, text in sections.items():
