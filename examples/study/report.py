@@ -29,6 +29,11 @@ from .settings import TASKS
 ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
 # Those of the README
 MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "jepo", "permuted", "sft_gold")
+BELOW, LEVEL, ABOVE = "Below RLVR", "Level with RLVR", "Above RLVR"
+CLEAR = "Clear of SFT on answers and of rejection sampling"
+NO_GAIN, COLLAPSED = "Not above the base model", "Collapsed seeds"
+CONTROL = "Permuted answers minus base model"
+VERDICTS = (BELOW, LEVEL, ABOVE, CLEAR, NO_GAIN, COLLAPSED, CONTROL)
 RIVALS = {
     "base": "the base model",
     "rlvr": "RLVR",
@@ -73,53 +78,52 @@ def put_between(page: Path, begin: str, end: str, tables: str) -> None:
     page.write_text(f"{before}{begin}\n\n{tables}\n{end}{rest.partition(end)[2]}")
 
 
-# ---- what came out, in words ----
+# ---- what came out ----
 
 
 def verdicts(runs: dict[str, Runs]) -> str:
-    """For each task, LaTRO beside RLVR, SFT on answers and rejection sampling, and what collapsed: samples at T=1."""
-    return "\n".join(f"- **{TASKS[name].title}.** {' '.join(task_verdict(of_task))}" for name, of_task in runs.items())
+    """Tasks side by side: LaTRO beside RLVR, SFT on answers and rejection sampling, and what collapsed."""
+    of_tasks = {TASKS[name].title: task_verdict(of_task) for name, of_task in runs.items()}
+    lines = [table_row("Samples, T=1", *of_tasks), table_row(*["---"] * (1 + len(of_tasks)))]
+    for question in VERDICTS:
+        lines.append(table_row(question, *(verdict.get(question, "-") for verdict in of_tasks.values())))
+    return "\n".join(lines)
 
 
 def is_latro(method: str) -> bool:
     return METHODS[method].title.startswith("LaTRO") and method != "permuted"
 
 
-def task_verdict(runs: Runs) -> list[str]:
+def task_verdict(runs: Runs) -> dict[str, str]:
+    """An answer to those of `VERDICTS` for which there are runs."""
     latro = [method for method in runs if is_latro(method)]
-    sentences = []
-    if "rlvr" not in runs:
-        sentences.append("RLVR has not been run.")
-    else:
-        found = differences_to("rlvr", runs, latro)
-        below = [method for method, one in found.items() if one.high < 0]
-        above = [method for method, one in found.items() if one.low > 0]
-        same = [method for method in found if method not in (*below, *above)]
-        sentences += [f"Below RLVR: {names(below)}.", f"Above it: {names(above)}.", f"Neither: {names(same)}."]
-    not_above = [method for method, one in differences_to("base", runs, latro).items() if one.low <= 0]
-    if not_above:
-        sentences.append(f"Not above the base model: {names(not_above)}.")
+    found: dict[str, str] = {}
+    if "rlvr" in runs:
+        to_rlvr = differences_to("rlvr", runs, latro)
+        found[BELOW] = names([method for method, one in to_rlvr.items() if one.high < 0])
+        found[LEVEL] = names([method for method, one in to_rlvr.items() if one.low <= 0 <= one.high])
+        found[ABOVE] = names([method for method, one in to_rlvr.items() if one.low > 0])
     cheap = [method for method in ("sft_answer", "rejection") if method in runs]
     if len(cheap) == 2:
         bar = max(over_seeds(runs[method], "samples").high for method in cheap)
-        clear = [method for method in latro if over_seeds(runs[method], "samples").low > bar]
-        sentences.append(
-            f"Above SFT on answers and rejection sampling, with 95 % intervals that do not touch: {names(clear)}."
-        )
-    if len(runs) > 1 and "base" in runs:
+        found[CLEAR] = names([method for method in latro if over_seeds(runs[method], "samples").low > bar])
+    if "base" in runs:
+        to_base = differences_to("base", runs, latro)
+        found[NO_GAIN] = names([method for method, one in to_base.items() if one.low <= 0])
         counts = {
             method: sum(collapsed(run, runs["base"]) for run in seeds)
             for method, seeds in runs.items()
             if method != "base"
         }
-        shown = [
-            f"{METHODS[method].title} ({count} of {len(runs[method])})" for method, count in counts.items() if count
-        ]
-        sentences.append(f"Collapsed seeds: {', '.join(shown) or 'none'}.")
-        if "permuted" in runs:
-            for moved in differences_to("base", runs, ["permuted"]).values():
-                sentences.append(f"The control with permuted answers minus the base model: {signed(moved)}.")
-    return sentences
+        found[COLLAPSED] = (
+            ", ".join(
+                f"{short_title(method)} ({count} of {len(runs[method])})" for method, count in counts.items() if count
+            )
+            or "none"
+        )
+        for moved in differences_to("base", runs, [method for method in runs if method == "permuted"]).values():
+            found[CONTROL] = signed(moved)
+    return found
 
 
 def difference(method: str, rival: str, runs: Runs) -> Paired | None:
@@ -140,8 +144,12 @@ def difference_cells(of: Paired | None) -> tuple[str, str]:
     return signed(of.over_questions), "-" if of.over_seeds is None else signed(of.over_seeds)
 
 
+def short_title(method: str) -> str:
+    return METHODS[method].title.removeprefix("LaTRO, ")
+
+
 def names(methods: list[str]) -> str:
-    return ", ".join(METHODS[method].title.removeprefix("LaTRO, ") for method in methods) or "none"
+    return ", ".join(map(short_title, methods)) or "none"
 
 
 # ---- tables ----
