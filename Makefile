@@ -26,7 +26,7 @@ study: .venv/.quickstart-installed
 # The same with SmolLM2-135M-Instruct on word problems: 7 GB of memory for each of two runs at a time
 study-smollm2: .venv/.quickstart-installed .venv/.smollm2-installed
 	.venv/bin/python examples/study --tasks word_problems \
-		--methods base sft_answer sft_gold rejection rlvr logprob jepo prob permuted $(ARGS)
+		--methods base sft_answer sft_gold rejection rlvr logprob jepo power prob permuted $(ARGS)
 
 # What a GPU would add: SmolLM2-135M-Instruct on GSM8K. Not run yet. GSM8K from a folder: ARGS="--dataset_path FOLDER"
 study-gpu: .venv/.quickstart-installed .venv/.smollm2-installed
