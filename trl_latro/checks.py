@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from jinja2 import TemplateError
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl import is_conversational
 
@@ -59,7 +60,9 @@ def check_arguments(
     datasets = named_datasets(train_dataset, eval_dataset)
     for name, dataset in datasets.items():
         check_dataset(dataset, name, processing_class)
-    conversational = all(is_conversational(rows[0]) for rows in datasets.values() if isinstance(rows, Dataset))
+    # Of a whole row, `is_conversational` may look at another column
+    prompts = [{"prompt": rows[0]["prompt"]} for rows in datasets.values() if isinstance(rows, Dataset)]
+    conversational = all(map(is_conversational, prompts))
     thinking = find_thinking(processing_class, conversational, args.chat_template_kwargs or {}, args.thinking_tags)
     check_stop_strings(processing_class, args.rationale_stop_strings or [], thinking)
     if eval_dataset is not None:
@@ -324,7 +327,9 @@ def check_architecture(model: PreTrainedModel | PeftModel, tokenizer: PreTrained
             f"The model is a {kind}, which has no LM head to predict tokens with. Load it with "
             "`AutoModelForCausalLM.from_pretrained`."
         )
-    num_embeddings, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    # An adapter may have wrapped the layer
+    embeddings = next(one for one in model.get_input_embeddings().modules() if isinstance(one, nn.Embedding))
+    num_embeddings, largest = embeddings.num_embeddings, max(tokenizer.get_vocab().values())
     if largest >= num_embeddings:
         raise ValueError(
             f"The tokenizer has tokens up to {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), but the model has "
