@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
 from jinja2 import TemplateError
 from peft import PeftModel
@@ -215,6 +216,21 @@ def check_columns(columns: Sequence[str], name: str) -> None:
         )
 
 
+def check_config(args: Any) -> LaTROConfig:
+    """
+    Returns:
+        [`LaTROConfig`]: `args`.
+
+    Raises:
+        `TypeError`: they are something else.
+    """
+    if not isinstance(args, LaTROConfig):
+        raise TypeError(
+            f"`args` is a {type(args).__name__}, but must be a `LaTROConfig`, which takes all fields of TRL's `RLOOConfig`."
+        )
+    return args
+
+
 def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     Check columns and every row of a dataset; of a stream only the columns, its rows are checked as they come.
@@ -222,13 +238,13 @@ def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreT
     Raises:
         `ValueError`: see [`check_columns`] and [`check_rows`]; or no rows.
     """
-    if isinstance(dataset, IterableDataset):
-        check_columns(dataset.column_names or list(next(iter(dataset), {})), name)
-        return
-    check_columns(dataset.column_names, name)
-    if len(dataset) == 0:
+    is_stream = isinstance(dataset, IterableDataset)
+    columns = dataset.column_names or list(next(iter(dataset), {}))
+    if not columns or (not is_stream and len(dataset) == 0):
         raise ValueError(f"`{name}` has no rows. Check how it was loaded or filtered.")
-    check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
+    check_columns(columns, name)
+    if not is_stream:
+        check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
 
 
 def check_batch_of_prompts(rows: int, prompts: int) -> None:
@@ -338,21 +354,31 @@ def check_architecture(model: PreTrainedModel | PeftModel, tokenizer: PreTrained
         )
 
 
-def check_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, disable_dropout: bool) -> None:
+def check_model(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, args: LaTROConfig, has_masters: bool
+) -> None:
     """
-    Check a loaded model.
+    Check a loaded model. The log says where weights are too coarse for a step, unless the backend `has_masters` in float32.
 
     Raises:
         `ValueError`: see [`check_architecture`]; no parameter is trained; attention with dropout of its own, which it reads
         from the config and `disable_dropout` does not reach.
     """
     check_architecture(model, tokenizer)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
         hint = "Load the adapter with `is_trainable=True`" if isinstance(model, PeftModel) else "Unfreeze some"
         raise ValueError(f"The model is a {type(model).__name__} without a trainable parameter. {hint}.")
     attention_dropout = model.config.get_text_config().to_dict().get("attention_dropout") or 0.0
-    if disable_dropout and attention_dropout > 0:
+    if args.disable_dropout and attention_dropout > 0:
         raise ValueError(
             f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "
             "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
+        )
+    # TRL keeps the adapter of a quantized model in bfloat16
+    if trained[0].dtype in (torch.bfloat16, torch.float16) and not has_masters and not isinstance(model, PeftModel):
+        logger.warning(
+            "The trained weights are in %s, which rounds small steps away: at a learning rate of %s hardly any weight may move. "
+            "Load the model in float32 (`dtype=torch.float32`); products are in bfloat16 with `bf16=True`.",
+            *(str(trained[0].dtype).removeprefix("torch."), args.learning_rate),
         )

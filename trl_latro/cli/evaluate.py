@@ -3,7 +3,6 @@
 """`trl-latro evaluate`: from a model and a task to metrics with intervals."""
 
 import importlib.metadata
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -33,7 +32,7 @@ from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
 from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
-from ..field_checks import check_stop_texts
+from ..field_checks import check_stop_texts, read_mapping
 from ..loading import check_weights, load_adapter, load_tokenizer, read_adapter_config
 from ..prompting import PROMPTING_FILE, find_differences, find_prompting, read_model_prompting
 from ..prompts import find_max_positions
@@ -183,6 +182,7 @@ class EvaluationArguments(TaskArguments):
             ("max_completion_length", self.max_completion_length, 1),
             ("batch_size", self.batch_size, 1),
             ("max_questions", self.max_questions, 1),
+            ("seed", self.seed, 0),
         ):
             if value is not None and value < least:
                 raise ValueError(f"--{name} is {value}, but must be {least} or more.")
@@ -191,17 +191,6 @@ class EvaluationArguments(TaskArguments):
                 "--use_vllm: vLLM is not installed. Install it with `pip install '.[vllm]'` in a clone, or leave "
                 "--use_vllm out."
             )
-
-
-def read_mapping(text: str, name: str) -> dict[str, Any]:
-    """A JSON object of the command line; raises `ValueError` where the text is none."""
-    try:
-        mapping = json.loads(text)
-    except json.JSONDecodeError:
-        mapping = None
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{name} is {text!r}, but must be a JSON object, as in '{{\"enable_thinking\": false}}'.")
-    return mapping
 
 
 def load_model(
