@@ -17,6 +17,7 @@ from .durability.checkpoints import check_writable
 from .durability.hub import make_repository
 from .eval_samples import metric_names
 from .latro_config import LaTROConfig
+from .loading import is_utf8
 from .packing import EncodedAnswer
 from .thinking import Thinking, find_thinking
 from .truncation import check_stop_strings
@@ -145,7 +146,7 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
                 f"{_name_row(where, row, prompt)} has the answer {answer!r}, but every row needs a reference answer as "
                 "non-empty text, or a list of such texts where several are right. Remove the row or fill in its answer."
             )
-        if not (isinstance(prompt, str) and _is_unicode(prompt) or _is_messages(prompt)):
+        if not (isinstance(prompt, str) and is_utf8(prompt) or _is_messages(prompt)):
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has a prompt that is neither text nor a list of messages, each with its "
                 "'role' and 'content' as text. Remove the row or mend its prompt."
@@ -158,12 +159,7 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
 
 
 def _is_text(answer: Any) -> bool:
-    return isinstance(answer, str) and bool(answer.strip()) and _is_unicode(answer)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it is text to the end: half of a surrogate pair is none."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return isinstance(answer, str) and bool(answer.strip()) and is_utf8(answer)
 
 
 def _is_messages(prompt: Any) -> bool:
@@ -172,7 +168,7 @@ def _is_messages(prompt: Any) -> bool:
         and len(prompt) > 0
         and all(
             isinstance(message, dict)
-            and all(isinstance(message.get(name), str) and _is_unicode(message[name]) for name in ("role", "content"))
+            and all(isinstance(message.get(name), str) and is_utf8(message[name]) for name in ("role", "content"))
             for message in prompt
         )
     )
