@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import processors
 from transformers import AutoModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 import tiny
@@ -141,6 +142,20 @@ def test_a_model_without_head_is_refused(tmp_path: Path) -> None:
 
 
 # ---- prompts ----
+
+
+@pytest.mark.parametrize("conversational", [False, True])
+def test_a_tokenizer_that_ends_every_text_is_for_messages_only(tmp_path: Path, conversational: bool) -> None:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120, chat=True)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {tiny.EOS}", special_tokens=[(tiny.EOS, tokenizer.eos_token_id)]
+    )
+    rows, model = tiny.tiny_dataset(3, conversational=conversational), tiny.tiny_model(tokenizer)
+    if conversational:
+        make_trainer(tmp_path, model, rows, tokenizer)
+        return
+    with pytest.raises(ValueError, match=r"EOS token '<\|eos\|>' behind every text"):
+        make_trainer(tmp_path, model, rows, tokenizer)
 
 
 def test_other_columns_do_not_say_what_kind_the_prompts_are(tmp_path: Path) -> None:

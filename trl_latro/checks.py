@@ -138,8 +138,13 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
 
     Raises:
         `ValueError`: a prompt that is neither text nor messages, an answer that is empty or neither text nor a list of texts,
-        messages without a chat template.
+        messages without a chat template, text with a tokenizer that ends it.
     """
+    if isinstance(prompts[0], str) and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        raise ValueError(
+            f"The tokenizer puts its EOS token {tokenizer.eos_token!r} behind every text, so a prompt would end before its "
+            "rationale begins. Load it with `add_eos_token=False`, or make the prompts messages."
+        )
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if not (answer and all(map(_is_text, answer)) if isinstance(answer, list) else _is_text(answer)):
             raise ValueError(
