@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from peft import get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+from trl import RLOOConfig
 
 import tiny
-from given import cpu_config
+from given import cpu_config, lora_config
 from trl_latro import LaTROConfig, LaTROTrainer
 
 
@@ -96,7 +98,7 @@ def build(tmp_path) -> Callable[..., LaTROTrainer]:
         tiny.tiny_model(of_model, **(model or {})).save_pretrained(tmp_path)
         return LaTROTrainer(
             AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32),
-            cpu_config(str(tmp_path), **settings),
+            cpu_config(settings.pop("output_dir", str(tmp_path)), **settings),
             tiny.tiny_dataset(4) if train_dataset is None else train_dataset,
             eval_dataset,
             processing_class=plain if tokenizer is None else tokenizer,
@@ -218,6 +220,38 @@ def test_a_prompt_without_room_where_positions_are_absolute(build):
     with pytest.raises(ValueError) as error:
         build(dataset, model={"kind": "gpt2", "n_positions": 100}, max_completion_length=32)
     says(error, "row 0", "60 tokens", "32", "the model has 100")
+
+
+def test_an_empty_stream(build):
+    with pytest.raises(ValueError) as error:
+        build(IterableDataset.from_generator(lambda: iter(())), max_steps=1)
+    says(error, "`train_dataset` has no rows")
+
+
+def test_the_config_of_another_trainer(tmp_path):
+    args = RLOOConfig(str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(TypeError) as error:
+        LaTROTrainer("no model is read", args, tiny.tiny_dataset(4), processing_class=tiny.byte_level_tokenizer())
+    says(error, "`args` is a RLOOConfig", "`LaTROConfig`")
+
+
+def test_an_empty_name_of_a_folder(build):
+    with pytest.raises(OSError) as error:
+        build(output_dir="")
+    says(error, "output_dir is empty")
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_weights_that_are_too_coarse_for_a_step_are_warned_of(tmp_path, caplog, adapter):
+    tokenizer = tiny.byte_level_tokenizer()
+    model = tiny.tiny_model(tokenizer).bfloat16()
+    LaTROTrainer(
+        get_peft_model(model, lora_config()) if adapter else model,
+        cpu_config(str(tmp_path), beta=0.0),
+        tiny.tiny_dataset(4),
+        processing_class=tokenizer,
+    )
+    assert ("weights are in bfloat16, which rounds small steps away" in caplog.text) != adapter
 
 
 def test_too_few_prompts_for_one_generation_batch(build):

@@ -116,6 +116,15 @@ def test_weights_that_a_checkpoint_lacks_are_named_but_not_tied_ones(
     assert said == ({expected} if missing else set())
 
 
+def test_a_training_that_is_done_makes_no_step_more(tmp_path: Path) -> None:
+    done, resumed = make_trainer(tmp_path, max_steps=1), make_trainer(tmp_path, max_steps=1)
+    done.train()
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 1
+    for name, tensor in snapshot(done.model).items():
+        torch.testing.assert_close(snapshot(resumed.model)[name], tensor, rtol=0, atol=0)
+
+
 def test_without_a_whole_checkpoint_the_trainer_says_so(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     with pytest.raises(ValueError, match=f"{str(tmp_path)!r} holds no checkpoint"):

@@ -16,6 +16,10 @@ from trl_latro.latro_config import LaTROConfig
     "settings",
     [
         {"beta": -0.1},
+        {"learning_rate": math.nan},
+        {"chat_template_kwargs": [("enable_thinking", False)]},
+        {"generation_kwargs": "top_k=0"},
+        {"model_init_kwargs": "[1]"},
         {"beta": math.nan},
         {"beta": "0.05"},
         {"answer_coef": math.inf},

@@ -492,6 +492,7 @@ def test_only_finished_evaluations_of_the_same_questions_are_compared(tmp_path: 
         ({"model_name_or_path": ROOT / "tests"}, "holds no model: it has neither config.json nor adapter_config.json"),
         ({"num_samples": -1}, "--num_samples is -1, but must be 0 or more"),
         ({"batch_size": 0}, "--batch_size is 0, but must be 1 or more"),
+        ({"seed": -1}, "--seed is -1, but must be 0 or more"),
         ({"max_questions": 0}, "--max_questions is 0, but must be 1 or more"),
         ({"answer_template": "So"}, "`answer_template` is 'So' and has no `{answer}`"),
         ({"use_vllm": "true"}, "--use_vllm: vLLM is not installed"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trl_latro.evaluation.generation import Generation
-from trl_latro.evaluation.intervals import bootstrap_sums, mean_metric, paired_difference
+from trl_latro.evaluation.intervals import bootstrap_sums, mean_metric
 from trl_latro.evaluation.metrics import majority_at_k, pass_at_k, powers_of_two_up_to, question_metrics, summarize
 from trl_latro.grading import Grade
 
@@ -153,14 +153,6 @@ def test_resamples_have_as_many_questions_and_depend_on_the_seed_only() -> None:
     values = np.arange(7.0)[:, None]
     assert (bootstrap_sums(values, seed=3) == bootstrap_sums(values, seed=3)).all()
     assert (bootstrap_sums(values, seed=3) != bootstrap_sums(values, seed=4)).any()
-
-
-def test_what_is_hard_for_both_cancels_in_a_paired_difference() -> None:
-    rng = np.random.default_rng(0)
-    first = rng.normal(scale=10.0, size=300)
-    assert paired_difference(first, first + 0.25) == pytest.approx((0.25, 0.25, 0.25))
-    value, low, high = paired_difference(first, first + rng.normal(0.5, 1.0, size=300))
-    assert low < value < high and high - low < 0.3
 
 
 def test_limits_and_sizes_are_powers_of_two_and_the_largest() -> None:

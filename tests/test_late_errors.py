@@ -299,7 +299,7 @@ def test_a_hub_that_is_not_reached_is_said_at_once_and_its_cache_is_used(model: 
         ("num_shots: many\n", "num_shots is 'many': invalid int value"),
         ("trust_remote_code: 7\n", "trust_remote_code is 7: "),
         ("dtype: float8\n", "dtype is 'float8', but must be one of ['auto'"),
-        ("sead: 1\n", "Unknown arguments from config file: ['--sead', '1']"),
+        ("sead: 1\n", "There is no option '--sead': did you mean --seed?"),
         (b"seed: \xff\n", "is not a text in UTF-8"),
         (None, "cannot be read: No such file or directory"),
         ("folder", "cannot be read: Is a directory"),
@@ -315,7 +315,18 @@ def test_a_settings_file_is_held_to_what_the_command_line_is_held_to(
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     said = say(command, "--model_name_or_path", model, "--config", path)
     assert message in said
-    assert "Unknown" in message or f"--config {path}" in said
+    assert "There is no option" in message or f"--config {path}" in said
+
+
+def test_an_option_that_there_is_not_is_named_with_one_that_there_is(model: Path, say: Callable[..., str]) -> None:
+    for typed, message in (
+        (("--learning-rates", 1), "There is no option '--learning-rates': did you mean --learning_rate?"),
+        (("--num_epochs=3",), "There is no option '--num_epochs': did you mean --num_"),
+        (("--temprature", 1), "There is no option '--temprature': did you mean --temperature?"),
+        (("--xyz",), "There is no option '--xyz': see --help."),
+        (("data.jsonl",), "There is no option 'data.jsonl': see --help."),
+    ):
+        assert message in say("train", "--model_name_or_path", model, *typed)
 
 
 def test_a_settings_file_may_say_no_and_hold_what_only_a_file_can(tmp_path: Path) -> None:
@@ -474,6 +485,9 @@ def test_what_only_the_evaluation_reads_is_checked_before_training(model: Path, 
         (("--metric_for_best_model", "eval_maj@4"), "`metric_for_best_model` is 'eval_maj@4', but"),
         (("--metric_for_best_model", "kl", "--beta", 0), "`metric_for_best_model` is 'kl', but"),
         (("--validation_size", 0, "--eval_strategy", "steps"), "--eval_strategy is steps, but --validation_size 0"),
+        (("--learning_rate", -1), "`learning_rate` is -1.0, but must be a number and not negative"),
+        (("--chat_template_kwargs", "thinking"), "`chat_template_kwargs` is 'thinking', but must be a JSON object"),
+        (("--generation_kwargs", '{"top_k": '), "`generation_kwargs` is '{\"top_k\": ', but must be a JSON object"),
         (("--validation_size", 0, "--eval_on_start"), "--eval_on_start is True, but --validation_size 0"),
     ):
         assert message in say("train", "--model_name_or_path", model, *arguments)

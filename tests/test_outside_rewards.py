@@ -235,6 +235,7 @@ def reward(completions: list[Any], **kwargs: Any) -> list[float]:
     ("functions", "settings", "message"),
     [
         (None, {"self_reward_weight": 0.0}, "`self_reward_weight` is 0, but there are no `reward_funcs`"),
+        (None, {"reward_weights": [1.0]}, "there are 0 `reward_funcs`: give each its weight"),
         (None, {"self_reward_when": "unverified"}, "without `reward_funcs` nothing is verified"),
         (None, {"self_reward_weight": 0.5, "reward_type": "jepo"}, "without `reward_funcs` it changes nothing"),
         ([verdict], {"reward_weights": [1.0, 2.0]}, "there are 1 `reward_funcs` \\(verdict\\)"),

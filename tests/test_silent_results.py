@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from tokenizers import processors
 from transformers import AutoModel, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 import tiny
@@ -102,6 +103,25 @@ def test_a_stream_with_too_few_rows_for_one_step_is_an_error(tmp_path: Path) -> 
 # ---- the model fits the tokenizer ----
 
 
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]},
+    ],
+)
+def test_the_embeddings_of_an_adapter_are_trained(tmp_path: Path, wrapping: dict[str, Any], tied: bool) -> None:
+    model = tiny.tiny_model(TOKENIZER, kind="llama", tie_word_embeddings=tied)
+    trainer = make_trainer(
+        tmp_path, get_peft_model(model, LoraConfig(r=2, **wrapping)), learning_rate=0.1, max_steps=2
+    )
+    before = snapshot(trainer.model)
+    trainer.train()
+    trained = [name for name, one in snapshot(trainer.model).items() if not torch.equal(one, before[name])]
+    assert any("embed" in name for name in trained)
+
+
 def test_a_model_with_fewer_embeddings_than_tokens_is_refused(tmp_path: Path) -> None:
     model = tiny.tiny_model(TOKENIZER, kind="llama")
     model.resize_token_embeddings(len(TOKENIZER) - 3)
@@ -122,6 +142,32 @@ def test_a_model_without_head_is_refused(tmp_path: Path) -> None:
 
 
 # ---- prompts ----
+
+
+@pytest.mark.parametrize("conversational", [False, True])
+def test_a_tokenizer_that_ends_every_text_is_for_messages_only(tmp_path: Path, conversational: bool) -> None:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120, chat=True)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {tiny.EOS}", special_tokens=[(tiny.EOS, tokenizer.eos_token_id)]
+    )
+    rows, model = tiny.tiny_dataset(3, conversational=conversational), tiny.tiny_model(tokenizer)
+    if conversational:
+        make_trainer(tmp_path, model, rows, tokenizer)
+        return
+    with pytest.raises(ValueError, match=r"EOS token '<\|eos\|>' behind every text"):
+        make_trainer(tmp_path, model, rows, tokenizer)
+
+
+def test_other_columns_do_not_say_what_kind_the_prompts_are(tmp_path: Path) -> None:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=120, chat=True)
+    tokenizer.chat_template = f"{tiny.CHAT_TEMPLATE}{{# <think> </think> #}}"  # of a model that thinks
+    rows = tiny.tiny_dataset(3)
+    for name in ("messages", "completion", "chosen", "rejected"):  # TRL's function takes any of them for the prompt
+        rows = rows.add_column(name, [[{"role": "user", "content": "Hello"}]] * len(rows))
+    trainer = make_trainer(tmp_path, tiny.tiny_model(tokenizer), rows, tokenizer)
+    assert trainer.truncator.thinking is None
+    trainer.train()
+    assert all(isinstance(completion, str) for completion in trainer._logs["completion"])
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
 from jinja2 import TemplateError
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl import is_conversational
 
@@ -15,6 +17,7 @@ from .durability.checkpoints import check_writable
 from .durability.hub import make_repository
 from .eval_samples import metric_names
 from .latro_config import LaTROConfig
+from .loading import is_utf8
 from .packing import EncodedAnswer
 from .thinking import Thinking, find_thinking
 from .truncation import check_stop_strings
@@ -59,7 +62,9 @@ def check_arguments(
     datasets = named_datasets(train_dataset, eval_dataset)
     for name, dataset in datasets.items():
         check_dataset(dataset, name, processing_class)
-    conversational = all(is_conversational(rows[0]) for rows in datasets.values() if isinstance(rows, Dataset))
+    # Of a whole row, `is_conversational` may look at another column
+    prompts = [{"prompt": rows[0]["prompt"]} for rows in datasets.values() if isinstance(rows, Dataset)]
+    conversational = all(map(is_conversational, prompts))
     thinking = find_thinking(processing_class, conversational, args.chat_template_kwargs or {}, args.thinking_tags)
     check_stop_strings(processing_class, args.rationale_stop_strings or [], thinking)
     if eval_dataset is not None:
@@ -133,15 +138,20 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
 
     Raises:
         `ValueError`: a prompt that is neither text nor messages, an answer that is empty or neither text nor a list of texts,
-        messages without a chat template.
+        messages without a chat template, text with a tokenizer that ends it.
     """
+    if isinstance(prompts[0], str) and tokenizer("a")["input_ids"][-1:] == [tokenizer.eos_token_id]:
+        raise ValueError(
+            f"The tokenizer puts its EOS token {tokenizer.eos_token!r} behind every text, so a prompt would end before its "
+            "rationale begins. Load it with `add_eos_token=False`, or make the prompts messages."
+        )
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if not (answer and all(map(_is_text, answer)) if isinstance(answer, list) else _is_text(answer)):
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has the answer {answer!r}, but every row needs a reference answer as "
                 "non-empty text, or a list of such texts where several are right. Remove the row or fill in its answer."
             )
-        if not (isinstance(prompt, str) and _is_unicode(prompt) or _is_messages(prompt)):
+        if not (isinstance(prompt, str) and is_utf8(prompt) or _is_messages(prompt)):
             raise ValueError(
                 f"{_name_row(where, row, prompt)} has a prompt that is neither text nor a list of messages, each with its "
                 "'role' and 'content' as text. Remove the row or mend its prompt."
@@ -154,12 +164,7 @@ def check_rows(prompts: Sequence[Any], answers: Sequence[Any], tokenizer: PreTra
 
 
 def _is_text(answer: Any) -> bool:
-    return isinstance(answer, str) and bool(answer.strip()) and _is_unicode(answer)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it is text to the end: half of a surrogate pair is none."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return isinstance(answer, str) and bool(answer.strip()) and is_utf8(answer)
 
 
 def _is_messages(prompt: Any) -> bool:
@@ -168,7 +173,7 @@ def _is_messages(prompt: Any) -> bool:
         and len(prompt) > 0
         and all(
             isinstance(message, dict)
-            and all(isinstance(message.get(name), str) and _is_unicode(message[name]) for name in ("role", "content"))
+            and all(isinstance(message.get(name), str) and is_utf8(message[name]) for name in ("role", "content"))
             for message in prompt
         )
     )
@@ -212,6 +217,21 @@ def check_columns(columns: Sequence[str], name: str) -> None:
         )
 
 
+def check_config(args: Any) -> LaTROConfig:
+    """
+    Returns:
+        [`LaTROConfig`]: `args`.
+
+    Raises:
+        `TypeError`: they are something else.
+    """
+    if not isinstance(args, LaTROConfig):
+        raise TypeError(
+            f"`args` is a {type(args).__name__}, but must be a `LaTROConfig`, which takes all fields of TRL's `RLOOConfig`."
+        )
+    return args
+
+
 def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     Check columns and every row of a dataset; of a stream only the columns, its rows are checked as they come.
@@ -219,13 +239,13 @@ def check_dataset(dataset: Dataset | IterableDataset, name: str, tokenizer: PreT
     Raises:
         `ValueError`: see [`check_columns`] and [`check_rows`]; or no rows.
     """
-    if isinstance(dataset, IterableDataset):
-        check_columns(dataset.column_names or list(next(iter(dataset), {})), name)
-        return
-    check_columns(dataset.column_names, name)
-    if len(dataset) == 0:
+    is_stream = isinstance(dataset, IterableDataset)
+    columns = dataset.column_names or list(next(iter(dataset), {}))
+    if not columns or (not is_stream and len(dataset) == 0):
         raise ValueError(f"`{name}` has no rows. Check how it was loaded or filtered.")
-    check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
+    check_columns(columns, name)
+    if not is_stream:
+        check_rows(dataset["prompt"], dataset["answer"], tokenizer, f"`{name}` row {{row}}")
 
 
 def check_batch_of_prompts(rows: int, prompts: int) -> None:
@@ -324,7 +344,9 @@ def check_architecture(model: PreTrainedModel | PeftModel, tokenizer: PreTrained
             f"The model is a {kind}, which has no LM head to predict tokens with. Load it with "
             "`AutoModelForCausalLM.from_pretrained`."
         )
-    num_embeddings, largest = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values())
+    # An adapter may have wrapped the layer
+    embeddings = next(one for one in model.get_input_embeddings().modules() if isinstance(one, nn.Embedding))
+    num_embeddings, largest = embeddings.num_embeddings, max(tokenizer.get_vocab().values())
     if largest >= num_embeddings:
         raise ValueError(
             f"The tokenizer has tokens up to {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}), but the model has "
@@ -333,21 +355,31 @@ def check_architecture(model: PreTrainedModel | PeftModel, tokenizer: PreTrained
         )
 
 
-def check_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, disable_dropout: bool) -> None:
+def check_model(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, args: LaTROConfig, has_masters: bool
+) -> None:
     """
-    Check a loaded model.
+    Check a loaded model. The log says where weights are too coarse for a step, unless the backend `has_masters` in float32.
 
     Raises:
         `ValueError`: see [`check_architecture`]; no parameter is trained; attention with dropout of its own, which it reads
         from the config and `disable_dropout` does not reach.
     """
     check_architecture(model, tokenizer)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
         hint = "Load the adapter with `is_trainable=True`" if isinstance(model, PeftModel) else "Unfreeze some"
         raise ValueError(f"The model is a {type(model).__name__} without a trainable parameter. {hint}.")
     attention_dropout = model.config.get_text_config().to_dict().get("attention_dropout") or 0.0
-    if disable_dropout and attention_dropout > 0:
+    if args.disable_dropout and attention_dropout > 0:
         raise ValueError(
             f"The model's config has `attention_dropout` {attention_dropout}, which makes the rewards noisy. Load "
             "the model with `model_init_kwargs={'attention_dropout': 0.0}`."
+        )
+    # TRL keeps the adapter of a quantized model in bfloat16
+    if trained[0].dtype in (torch.bfloat16, torch.float16) and not has_masters and not isinstance(model, PeftModel):
+        logger.warning(
+            "The trained weights are in %s, which rounds small steps away: at a learning rate of %s hardly any weight may move. "
+            "Load the model in float32 (`dtype=torch.float32`); products are in bfloat16 with `bf16=True`.",
+            *(str(trained[0].dtype).removeprefix("torch."), args.learning_rate),
         )

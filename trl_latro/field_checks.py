@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """Every field of the config that LaTRO reads has its type and its bounds."""
 
+import json
 import math
 from typing import Any
 
@@ -27,6 +28,7 @@ _WHOLE_OR_NONE = {
     "answer_max_length": (1, "an answer needs a token"),
 }
 _NOT_NEGATIVE = {
+    "learning_rate": "it would climb the loss",
     "beta": "it would reward rationales for leaving the reference model",
     "answer_coef": "it would push the answer's likelihood down",
     "self_reward_weight": "it would push the answer's likelihood down",
@@ -54,6 +56,7 @@ _FLAGS = (
 )
 _CHOICES = {"self_reward_when": ("always", "unverified"), "scorer": ("policy", "reference")}
 _TEXTS = ("answer_template", "answer_separator")
+_MAPPINGS = ("chat_template_kwargs", "generation_kwargs", "model_init_kwargs")
 
 
 def check_fields(fields: dict[str, Any]) -> None:
@@ -91,6 +94,11 @@ def check_fields(fields: dict[str, Any]) -> None:
     for name in _TEXTS:
         if not isinstance(fields[name], str):
             raise ValueError(f"`{name}` is {fields[name]!r}, but must be a text.")
+    for name in _MAPPINGS:
+        if isinstance(fields[name], str):  # of the command line, which the parent reads once more
+            read_mapping(fields[name], f"`{name}`")
+        elif not isinstance(fields[name], dict | None):
+            raise ValueError(f"`{name}` is {fields[name]!r}, but must be a mapping of names to values.")
     if fields["reward_tokens"] not in (None, *REWARD_TOKENS):
         raise ValueError(
             f"`reward_tokens` is {fields['reward_tokens']!r}, but must be one of {list(REWARD_TOKENS)}, or unset to go by the "
@@ -115,6 +123,17 @@ def check_fields(fields: dict[str, Any]) -> None:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_mapping(text: str, name: str) -> dict[str, Any]:
+    """A JSON object of the command line; raises `ValueError` where the text is none."""
+    try:
+        mapping = json.loads(text)
+    except json.JSONDecodeError:
+        mapping = None
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{name} is {text!r}, but must be a JSON object, as in '{{\"enable_thinking\": false}}'.")
+    return mapping
 
 
 def check_stop_texts(stop_strings: Any) -> None:

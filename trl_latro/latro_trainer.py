@@ -150,7 +150,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         reward_processing_classes: RewardProcessing | list[RewardProcessing] = None,
     ):
         model_name = model if isinstance(model, str) else get_config_model_id(model.config)
-        args = args or LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO")
+        args = checks.check_config(args or LaTROConfig(f"{model_name.split('/')[-1]}-LaTRO"))
         if processing_class is None:
             init_kwargs = (args.model_init_kwargs or {}) if isinstance(model, str) else {}
             processing_class = load_processing_class(model_name, init_kwargs.get("revision"), args.trust_remote_code)
@@ -165,7 +165,7 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
         self.beta = args.beta
         if initial_model is not None:
             self.ref_model = prepare_reference(initial_model, self, args)
-        checks.check_model(self._models[0], self._tokenizer, args.disable_dropout)
+        checks.check_model(self._models[0], self._tokenizer, args, self.is_deepspeed_enabled or self.is_fsdp_enabled)
 
         # How rationales end, and how answers are written and graded
         self.prompting = prompting

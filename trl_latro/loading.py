@@ -326,3 +326,12 @@ def read_json_object(path: Path, name: str | None = None) -> dict[str, Any]:
 def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be written in UTF-8: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

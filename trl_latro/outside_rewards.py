@@ -118,19 +118,20 @@ def check_functions(
             f"`reward_processing_classes` has {number} tokenizers, but there are {len(functions)} `reward_funcs`: give one for "
             "each, `None` for a function, or leave them unset."
         )
+    _check_weights(names, args)
     if functions:
-        _check_weights(names, args)
-    elif args.self_reward_weight == 0:
+        return functions, names
+    if args.self_reward_weight == 0:
         raise ValueError(
             "`self_reward_weight` is 0, but there are no `reward_funcs`, so no sample would have a reward: pass some, or "
             "leave it at 1."
         )
-    elif args.self_reward_when != "always":
+    if args.self_reward_when != "always":
         raise ValueError(
             f"`self_reward_when` is {args.self_reward_when!r}, but without `reward_funcs` nothing is verified: pass some, or "
             "leave it at 'always'."
         )
-    elif args.self_reward_weight != 1 and args.reward.of_group is not None:
+    if args.self_reward_weight != 1 and args.reward.of_group is not None:
         raise ValueError(
             f"`self_reward_weight` is {args.self_reward_weight}, but the reward {args.reward_type!r} is relative to the "
             "prompt's own likelihoods, so without `reward_funcs` it changes nothing: leave it at 1."
@@ -154,9 +155,9 @@ def _check_weights(names: list[str], args: LaTROConfig) -> None:
     if weights is None:
         return
     if len(weights) != len(names):
+        named = f" ({', '.join(names)})" if names else ""
         raise ValueError(
-            f"`reward_weights` are {weights}, but there are {len(names)} `reward_funcs` ({', '.join(names)}): give each its "
-            "weight."
+            f"`reward_weights` are {weights}, but there are {len(names)} `reward_funcs`{named}: give each its weight."
         )
     if not any(weights) and args.self_reward_weight == 0:
         raise ValueError(

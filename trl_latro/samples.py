@@ -192,7 +192,7 @@ def completion_rows(
         grades (`Sequence[Grade | None]`):
             Verdicts on the completions' own answers, `None` where they are not graded.
     """
-    conversational = is_conversational(inputs[0])
+    conversational = is_conversational({"prompt": inputs[0]["prompt"]})
     return [
         {
             "prompt": example["prompt"],

@@ -180,7 +180,13 @@ def check_packages(training_args: TrainingArguments, model_args: ModelConfig) ->
             f"{needing[0]} needs bitsandbytes, which is not installed: `pip install bitsandbytes`, or leave {needing[0]} "
             "out."
         )
-    if getattr(training_args, "use_vllm", False) and not is_vllm_available():
+    if getattr(training_args, "use_vllm", False):
+        check_vllm()
+
+
+def check_vllm() -> None:
+    """Raises `ValueError` where vLLM is not installed."""
+    if not is_vllm_available():
         raise ValueError(
             "--use_vllm: vLLM is not installed. Install it with `pip install '.[vllm]'` in a clone, or leave --use_vllm out."
         )

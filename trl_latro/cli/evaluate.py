@@ -3,7 +3,6 @@
 """`trl-latro evaluate`: from a model and a task to metrics with intervals."""
 
 import importlib.metadata
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from accelerate import PartialState
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
-from trl.import_utils import is_vllm_available
 
 from ..answer_template import AnswerTemplate
 from ..durability.checkpoints import check_writable
@@ -33,12 +32,13 @@ from ..evaluation.model import EvaluatedModel
 from ..evaluation.questions import Questions
 from ..evaluation.report import metrics_table
 from ..evaluation.transformers_model import TransformersModel
-from ..field_checks import check_stop_texts
+from ..field_checks import check_stop_texts, read_mapping
 from ..loading import check_weights, load_adapter, load_tokenizer, read_adapter_config
 from ..prompting import PROMPTING_FILE, find_differences, find_prompting, read_model_prompting
 from ..prompts import find_max_positions
+from ..tasks.task import Task
 from ..thinking import check_thinking_tags
-from .common import HAS_GPU
+from .common import HAS_GPU, check_vllm
 from .parser import CommandParser
 from .task_arguments import TaskArguments, try_grader
 
@@ -183,25 +183,26 @@ class EvaluationArguments(TaskArguments):
             ("max_completion_length", self.max_completion_length, 1),
             ("batch_size", self.batch_size, 1),
             ("max_questions", self.max_questions, 1),
+            ("seed", self.seed, 0),
         ):
             if value is not None and value < least:
                 raise ValueError(f"--{name} is {value}, but must be {least} or more.")
-        if self.use_vllm and not is_vllm_available():
-            raise ValueError(
-                "--use_vllm: vLLM is not installed. Install it with `pip install '.[vllm]'` in a clone, or leave "
-                "--use_vllm out."
-            )
+        if self.use_vllm:
+            check_vllm()
 
+    def make_template(self, task: Task) -> AnswerTemplate:
+        """How an answer is written: as the task says where nothing else does."""
+        text = task.answer_template.text if self.answer_template is None else self.answer_template
+        stop_strings = None if self.rationale_stop_strings is None else tuple(self.rationale_stop_strings)
+        return AnswerTemplate(text, self.answer_separator, stop_strings)
 
-def read_mapping(text: str, name: str) -> dict[str, Any]:
-    """A JSON object of the command line; raises `ValueError` where the text is none."""
-    try:
-        mapping = json.loads(text)
-    except json.JSONDecodeError:
-        mapping = None
-    if not isinstance(mapping, dict):
-        raise ValueError(f"{name} is {text!r}, but must be a JSON object, as in '{{\"enable_thinking\": false}}'.")
-    return mapping
+    def make_questions(
+        self, task: Task, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate
+    ) -> Questions:
+        """The questions, once a grader that the user wrote is tried on the first of them."""
+        try_grader(task.grader, dataset[0])
+        prompting = (cast(dict[str, Any] | None, self.chat_template_kwargs), self.thinking_tags)
+        return Questions(dataset, tokenizer, template, task.grader, self.max_completion_length, *prompting)
 
 
 def load_model(
@@ -289,14 +290,8 @@ def evaluate_to_folder(arguments: EvaluationArguments, trained: dict[str, Any] |
     """
     arguments.check()
     task = arguments.get_task()
-    if arguments.answer_template is None:
-        arguments.answer_template = task.answer_template.text
-    stop_strings = arguments.rationale_stop_strings
-    template = AnswerTemplate(
-        arguments.answer_template,
-        arguments.answer_separator,
-        None if stop_strings is None else tuple(stop_strings),
-    )
+    template = arguments.make_template(task)
+    arguments.answer_template = template.text
     prompting = find_prompting(vars(arguments)) | arguments.prompting()
     # Processes may finish hours apart
     state = PartialState(cpu=not HAS_GPU, timeout=timedelta(days=7))
@@ -319,16 +314,7 @@ def evaluate_to_folder(arguments: EvaluationArguments, trained: dict[str, Any] |
         )
     if arguments.max_questions is not None:
         dataset = dataset.select(range(min(arguments.max_questions, len(dataset))))
-    try_grader(task.grader, dataset[0])
-    questions = Questions(
-        dataset,
-        tokenizer,
-        template,
-        task.grader,
-        arguments.max_completion_length,
-        cast(dict[str, Any] | None, arguments.chat_template_kwargs),
-        arguments.thinking_tags,
-    )
+    questions = arguments.make_questions(task, dataset, tokenizer, template)
     if arguments.use_vllm:  # which has models of its own
         questions.check_lengths(find_max_positions(load_whole_config(*model)))
     else:

@@ -3,6 +3,7 @@
 """The parser of the commands: TRL's, which says what is wrong with a `--config` file before it takes anything from it."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -65,8 +66,13 @@ class CommandParser(TrlParser):
                 formatter.end_section()
         return formatter.format_help()
 
-    def parse_args_and_config(self, args: Iterable[str] | None = None, **kwargs: Any) -> tuple[Any, ...]:
-        """As the parent's; raises `ValueError` for a file that is refused. `--config=FILE` is `--config FILE`."""
+    def parse_args_and_config(
+        self, args: Iterable[str] | None = None, return_remaining_strings: bool = False, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """
+        As the parent's; raises `ValueError` for a file that is refused, and for an option that there is not. `--config=FILE` is
+        `--config FILE`.
+        """
         args = list(sys.argv[1:] if args is None else args)
         args = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--config=") else [arg])]
         if "--config" in args:
@@ -74,7 +80,16 @@ class CommandParser(TrlParser):
             if position == len(args) or args[position].startswith("--"):
                 raise ValueError("--config needs a file: --config settings.yaml.")
             self._check_config(Path(args[position]))
-        return super().parse_args_and_config(args, **kwargs)
+        *parsed, unknown = super().parse_args_and_config(args, return_remaining_strings=True, **kwargs)
+        if return_remaining_strings:
+            return (*parsed, unknown)
+        if unknown:
+            name = unknown[0].split("=")[0]
+            options = [f"--{action.dest}" for action in self._actions]
+            similar = difflib.get_close_matches(name.replace("-", "_").replace("__", "--", 1), options, 1)
+            hint = f"did you mean {similar[0]}?" if similar else "see --help."
+            raise ValueError(f"There is no option {name!r}: {hint}")
+        return tuple(parsed)
 
     def _check_config(self, path: Path) -> None:
         try:

@@ -12,10 +12,8 @@ from typing import Any, cast
 
 from accelerate import PartialState
 
-from ..answer_template import AnswerTemplate
 from ..durability.checkpoints import check_writable
 from ..evaluation.files import write_json
-from ..evaluation.questions import Questions
 from ..evaluation.transformers_model import TransformersModel
 from ..loading import check_weights, load_tokenizer
 from ..objective import REWARDS
@@ -25,7 +23,7 @@ from ..probing.samples import sample
 from .common import HAS_GPU
 from .evaluate import EvaluationArguments, load_model
 from .parser import CommandParser
-from .task_arguments import TaskArguments, try_grader
+from .task_arguments import TaskArguments
 
 
 PROBE = "probe.json"
@@ -116,9 +114,7 @@ def probe(arguments: ProbeArguments) -> None:
     """Probe a model, print the report and write it as JSON."""
     arguments.check()
     task = arguments.get_task()
-    text = task.answer_template.text if arguments.answer_template is None else arguments.answer_template
-    stop_strings = arguments.rationale_stop_strings
-    template = AnswerTemplate(text, arguments.answer_separator, None if stop_strings is None else tuple(stop_strings))
+    template = arguments.make_template(task)
     state = PartialState(cpu=not HAS_GPU)
     if state.num_processes > 1:
         raise ValueError(
@@ -128,7 +124,7 @@ def probe(arguments: ProbeArguments) -> None:
     check_writable(output_dir)
     model = (str(arguments.model_name_or_path), arguments.model_revision, arguments.trust_remote_code)
     tokenizer = load_tokenizer(*model)
-    dataset = arguments.load(arguments.split, tokenizer, text).shuffle(arguments.seed)
+    dataset = arguments.load(arguments.split, tokenizer, template.text).shuffle(arguments.seed)
     if not isinstance(dataset["answer"][0], str):
         raise ValueError(
             "The data have lists of right answers, but a probe compares the log-probs of single ones: give each question the "
@@ -136,16 +132,7 @@ def probe(arguments: ProbeArguments) -> None:
         )
     references = [answer.strip() for answer in dataset["answer"][:MOST_REFERENCES]]
     dataset = dataset.select(range(min(arguments.max_questions or len(dataset), len(dataset))))
-    try_grader(task.grader, dataset[0])
-    questions = Questions(
-        dataset,
-        tokenizer,
-        template,
-        task.grader,
-        arguments.max_completion_length,
-        cast(dict[str, Any] | None, arguments.chat_template_kwargs),
-        arguments.thinking_tags,
-    )
+    questions = arguments.make_questions(task, dataset, tokenizer, template)
     check_weights(*model, arguments.attn_implementation, arguments.dtype)
     loaded = cast(TransformersModel, load_model(arguments, tokenizer, questions, state))
     probed = sample(loaded, questions, arguments.num_samples, arguments.batch_size, arguments.seed)

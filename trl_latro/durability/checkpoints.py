@@ -165,8 +165,10 @@ def check_writable(output_dir: str | Path) -> None:
     See that a file can be made and filled in a folder, or where the folder will be made, before anything expensive.
 
     Raises:
-        `OutputDirError`: it is not a folder, not one that this process may write to, or its disk is full.
+        `OutputDirError`: it is empty, not a folder, not one that this process may write to, or its disk is full.
     """
+    if not str(output_dir):
+        raise OutputDirError("output_dir is empty: name a folder.")
     try:
         with tempfile.TemporaryFile(dir=_nearest_folder(Path(output_dir))) as file:
             file.write(bytes(4096))

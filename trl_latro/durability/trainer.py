@@ -133,6 +133,20 @@ class DurableTrainer(Trainer):
         sampler = super()._get_train_sampler(dataset)
         return EpochSampler.like(sampler) if isinstance(sampler, RepeatSampler) else sampler
 
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        # The parent looks at `max_steps` behind a step: a training that is done would make one more
+        return (num_train_epochs, 0) if self.state.global_step >= max_steps else begun
+
     # ---- checkpoints ----
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

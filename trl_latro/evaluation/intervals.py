@@ -58,8 +58,3 @@ def mean_metric(values: Floats, seed: int = 0) -> Metric:
     """Mean of the questions' values `(Q,)` with its interval."""
     resampled = bootstrap_sums(values[:, None].astype(float), seed)[:, 0] / len(values)
     return Metric(float(values.mean()), *percentile_interval(resampled))
-
-
-def paired_difference(first: Floats, second: Floats, seed: int = 0) -> Metric:
-    """Mean of `second - first`, both `(Q,)` over the same questions, with its interval."""
-    return mean_metric(second.astype(float) - first.astype(float), seed)

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 
-from ..loading import one_line, why_not_reached
+from ..loading import is_utf8, one_line, why_not_reached
 
 
 SPLITS = ("train", "validation", "test")
@@ -224,12 +224,3 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
 def find_repeated(names: list[str]) -> list[str]:
     """Names that are there more than once."""
     return [name for name, count in Counter(names).items() if count > 1]
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written in UTF-8: it has no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

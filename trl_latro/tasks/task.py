@@ -14,7 +14,8 @@ from datasets import Dataset
 
 from ..answer_template import AnswerTemplate, list_answers
 from ..grading import Grader, grade_answer
-from .sources import BadRow, FileSource, Source, is_utf8, local_source
+from ..loading import is_utf8
+from .sources import BadRow, FileSource, Source, local_source
 
 
 logger = logging.getLogger(__name__)
