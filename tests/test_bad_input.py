@@ -47,6 +47,8 @@ def says(error: pytest.ExceptionInfo, *parts: str) -> None:
         ({"unfinished_penalty": -1.0}, ["unfinished_penalty", "-1.0", "negative"]),
         ({"num_generations": 1}, ["num_generations", "1", "2 or more"]),
         ({"temperature": 0.7}, ["temperature", "0.7", "1.0"]),
+        ({"torch_compile": True}, ["torch_compile", "True", "Leave it unset"]),
+        ({"torch_compile_mode": "max-autotune"}, ["torch_compile_mode", "'max-autotune'", "Leave it unset"]),
     ],
     ids=lambda value: " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
