@@ -17,14 +17,14 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
-import torch  # noqa: E402
-from trl.import_utils import is_vllm_available  # noqa: E402
+import torch
+from trl.import_utils import is_vllm_available
 
-from contenders import CONTENDERS  # noqa: E402
-from machine import describe, name_of_device, quiet, write_result  # noqa: E402
-from modes import MODES, Settings  # noqa: E402
-from rows import Lengths  # noqa: E402
-from shapes import SHAPES, body_to_head  # noqa: E402
+from contenders import CONTENDERS
+from machine import describe, name_of_device, quiet, write_result
+from modes import MODES, Settings
+from rows import Lengths
+from shapes import SHAPES, body_to_head
 
 
 RESULTS = Path(__file__).parent / "results"

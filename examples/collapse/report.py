@@ -17,7 +17,7 @@ from .settings import GUESS, OBJECTIVES, TEST_SAMPLES
 
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 
 HUES = {"logprob": "Blues_r", "jepo": "Reds_r", "prob": "copper_r", "power": "Greens_r"}
