@@ -225,7 +225,7 @@ def test_word_problems_with_a_tiny_model_in_the_place_of_smollm2(
     write_report(tmp_path)
 
 
-def test_two_updates_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
+def test_two_steps_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")

@@ -6,8 +6,8 @@
 
 Each run leaves a small file in the output folder; a run that has one is not made again, so that a stopped study
 continues where it was. At the end the tables in `results.md` and `results_per_seed.md` and the picture `results.png`,
-beside that folder, are written from all files in it, and the README's table from those of docs/study. With `--from-scratch` the files of the runs asked for are deleted
-first; with `--report` no run is made.
+beside that folder, are written from all files in it, and the README's table from those of docs/study. With
+`--from-scratch` the files of the runs asked for are deleted first; with `--report` no run is made.
 """
 
 import argparse
