@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
             f"--workers ({args.workers}) and --steps ({args.steps}) must be at least 1, and --test_puzzles "
             f"({args.test_puzzles}) from 1 to {most}."
         )
+    if args.report and not any(args.output_dir.glob("*.json")):
+        parser.error(f"{args.output_dir} holds no runs, which --report makes tables of.")
 
     runs = [
         Run(name, method, seed, args.steps or TASKS[name].steps, args.test_puzzles or TASKS[name].test_questions)
