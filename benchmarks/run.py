@@ -56,6 +56,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> Path:
     parser = make_parser()
     args = parser.parse_args(arguments)
+    for name in ("prompts", "generations", "micro_batch", "prompt_tokens", "rationale_tokens", "rounds", "steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
     if args.mode in ("rollout", "evaluation") and args.rationale_tokens is not None:
         parser.error(
             f"--rationale-tokens does not go with --mode {args.mode}, where the model draws the lengths itself."

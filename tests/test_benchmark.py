@@ -259,6 +259,13 @@ def test_modes_fill_a_result(small: list[str]) -> None:
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
 
 
+@pytest.mark.parametrize("option", ["--prompts", "--micro-batch", "--prompt-tokens", "--rounds", "--steps"])
+def test_sizes_without_meaning_are_refused(option: str, small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main([*small, "--mode", "training", option, "0"])
+    assert f"{option} must be at least 1, not 0" in capsys.readouterr().err
+
+
 def test_colocate_without_vllm_is_refused(small: list[str], capsys: pytest.CaptureFixture) -> None:
     if is_vllm_available():
         pytest.skip("vLLM is installed")
