@@ -26,7 +26,8 @@ class SampledSteps:
     Args:
         engine (`str`): One of `ENGINES`.
         case (`Case`): What is measured.
-        meter (`Meter`): Collects the seconds of the phases "rollout", "sync" (vLLM is given the weights), "scoring" and "training".
+        meter (`Meter`): Collects the seconds of the phases "rollout", "sync" (vLLM is given the weights), "scoring" and
+            "training".
     """
 
     def __init__(self, engine: str, case: Case, meter: Meter):

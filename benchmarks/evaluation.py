@@ -138,9 +138,9 @@ class MeasuredEvaluation:
         return generations
 
 
-def draw_questions(case: Case, lengths: Lengths, seed: int = 0) -> Dataset:
+def draw_questions(case: Case, lengths: Lengths) -> Dataset:
     """The prompts and answers of `case`, with gold rationales of letters."""
-    generator = random.Random(seed)
+    generator = random.Random(0)
     return Dataset.from_list(
         [
             {

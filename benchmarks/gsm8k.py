@@ -45,7 +45,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    args = make_parser().parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    samples = args.prompts * args.generations
+    if samples < 1 or samples % min(MICRO_BATCH, samples) != 0:
+        parser.error(
+            f"--prompts x --generations, {samples}, must be a multiple of {MICRO_BATCH}, or 1 to {MICRO_BATCH}."
+        )
     folder = args.output.with_suffix("")
     trained = folder / "training" / f"checkpoint-{args.steps}"
     evaluate(args, args.model, folder / "before")

@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""Models of a shape with random weights, the same for the same seed."""
+"""Models of a shape with random weights, the same at every call."""
 
 import copy
 from collections.abc import Iterator
@@ -31,7 +31,6 @@ class Case:
         lora (`bool`): Train a LoRA adapter of rank 16 on all linear layers instead of all weights.
         device (`torch.device`): Where.
         folder (`Path`): For files that a trainer needs.
-        seed (`int`, *optional*, defaults to `0`): Seed of the weights.
     """
 
     shape: Shape
@@ -43,7 +42,6 @@ class Case:
     lora: bool
     device: torch.device
     folder: Path
-    seed: int = 0
 
     @property
     def num_generations(self) -> int:
@@ -58,7 +56,7 @@ def build_model(case: Case) -> PreTrainedModel:
     """The base model, made on the device itself."""
     config = case.shape.config(case.tokenizer.eos_token_id, case.tokenizer.pad_token_id)
     with torch.random.fork_rng(devices=[case.device] if case.device.type == "cuda" else []), case.device:
-        torch.manual_seed(case.seed)
+        torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(config, dtype=case.shape.dtype, attn_implementation="sdpa")
 
 

@@ -37,15 +37,15 @@ class Settings:
 
     shape: Shape
     device: torch.device
-    contenders: tuple[str, ...] = tuple(CONTENDERS)
-    prompts: int = 1
-    num_generations: int = 16
-    micro_batch: int = 16
-    lengths: Lengths = Lengths()
-    beta: float = 0.05
-    lora: bool = False
-    rounds: int = 2
-    steps: int = 2
+    contenders: tuple[str, ...]
+    prompts: int
+    num_generations: int
+    micro_batch: int
+    lengths: Lengths
+    beta: float
+    lora: bool
+    rounds: int
+    steps: int
 
 
 @contextmanager

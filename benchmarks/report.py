@@ -12,8 +12,8 @@ import matplotlib
 
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 
 ROOT = Path(__file__).parents[1]

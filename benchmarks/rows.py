@@ -78,7 +78,7 @@ def _draw(generator: random.Random, parameters: tuple[float, float]) -> int:
 
 
 def draw_groups(
-    tokenizer: PreTrainedTokenizerFast, prompts: int, num_generations: int, lengths: Lengths, seed: int = 0
+    tokenizer: PreTrainedTokenizerFast, prompts: int, num_generations: int, lengths: Lengths
 ) -> list[Group]:
     """
     Prompts of random letters and rationales of random fillers. With more `num_generations` the first rationales, and with
@@ -87,7 +87,7 @@ def draw_groups(
     fillers = filler_ids(tokenizer)
     groups = []
     for index in range(prompts):
-        of_prompt, of_lengths, of_tokens = (random.Random(f"{seed} {index} {what}") for what in ("x", "n", "z"))
+        of_prompt, of_lengths, of_tokens = (random.Random(f"0 {index} {what}") for what in ("x", "n", "z"))
         prompt = random_text(of_prompt, lengths.prompt(of_prompt))
         answer = str(of_prompt.randint(10, 99))
         groups.append(

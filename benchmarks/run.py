@@ -17,14 +17,14 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
-import torch  # noqa: E402
-from trl.import_utils import is_vllm_available  # noqa: E402
+import torch
+from trl.import_utils import is_vllm_available
 
-from contenders import CONTENDERS  # noqa: E402
-from machine import describe, name_of_device, quiet, write_result  # noqa: E402
-from modes import MODES, Settings  # noqa: E402
-from rows import Lengths  # noqa: E402
-from shapes import SHAPES, body_to_head  # noqa: E402
+from contenders import CONTENDERS
+from machine import describe, name_of_device, quiet, write_result
+from modes import MODES, Settings
+from rows import Lengths
+from shapes import SHAPES, body_to_head
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,6 +56,10 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> Path:
     parser = make_parser()
     args = parser.parse_args(arguments)
+    for name in ("prompts", "generations", "micro_batch", "prompt_tokens", "rationale_tokens", "rounds", "steps"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, not {value}.")
     if args.mode in ("rollout", "evaluation") and args.rationale_tokens is not None:
         parser.error(
             f"--rationale-tokens does not go with --mode {args.mode}, where the model draws the lengths itself."

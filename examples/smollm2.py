@@ -206,6 +206,10 @@ def main(argv: list[str] | None = None) -> None:
     console = Console(file=sys.stdout, highlight=False)
     task, model = args.output_dir / "word_problems", args.output_dir / "model"
     before, after = args.output_dir / "evaluations" / "warm_start", args.output_dir / "evaluations" / "latro"
+    task_args, training_args, model_args = make_parser(**SETTINGS).parse_args_and_config(
+        ["--task", str(task), "--output_dir", str(model), "--seed", str(args.seed), "--max_steps", str(args.steps)]
+        + of_train
+    )
     write_task(task, args.seed, args.steps, args.test_problems)
 
     watches = {"SFT": Watch("SFT", console, "loss"), "LaTRO": Watch("LaTRO", console, "reward")}
@@ -214,10 +218,7 @@ def main(argv: list[str] | None = None) -> None:
         with telling(console, "Warm start: SmolLM2-135M-Instruct after SFT on worked solutions"):
             base = warm_start(watches["SFT"])
             console.print(f"  {escape(str(base))}", soft_wrap=True)
-        task_args, training_args, model_args = make_parser(**SETTINGS).parse_args_and_config(
-            ["--task", str(task), "--model_name_or_path", str(base), "--output_dir", str(model)]
-            + ["--seed", str(args.seed), "--max_steps", str(args.steps), *of_train]
-        )
+        model_args.model_name_or_path = model_args.model_name_or_path or str(base)
         with telling(console, f"Evaluation on {args.test_problems} held-out problems"):
             evaluate(base, task, before)
         with telling(console, f"LaTRO: {args.steps} steps of {PROMPTS} other problems x {SAMPLES} samples"):

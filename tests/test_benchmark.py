@@ -29,18 +29,18 @@ from given import perturb
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import report  # noqa: E402
-import run  # noqa: E402
-from colocate import SampledSteps  # noqa: E402
-from contenders import CONTENDERS, released  # noqa: E402
-from contenders.floor import Floor  # noqa: E402
-from evaluation import EVALUATIONS, MeasuredEvaluation  # noqa: E402
-from meter import Meter, ProcessMemory  # noqa: E402
-from models import Case  # noqa: E402
-from rollout import ROLLOUTS, Rollout, kept_tokens  # noqa: E402
-from rows import Lengths, count_tokens, draw_groups  # noqa: E402
-from shapes import SHAPES, Shape  # noqa: E402
-from tokenizer import STOP, build_tokenizer, filler_ids, stop_ids  # noqa: E402
+import report
+import run
+from colocate import SampledSteps
+from contenders import CONTENDERS, released
+from contenders.floor import Floor
+from evaluation import EVALUATIONS, MeasuredEvaluation
+from meter import Meter, ProcessMemory
+from models import Case
+from rollout import ROLLOUTS, Rollout, kept_tokens
+from rows import Lengths, count_tokens, draw_groups
+from shapes import SHAPES, Shape
+from tokenizer import STOP, build_tokenizer, filler_ids, stop_ids
 
 
 CPU = torch.device("cpu")
@@ -257,6 +257,13 @@ def test_modes_fill_a_result(small: list[str]) -> None:
     assert results["rollout"]["contenders"]["ours"]["median"]["decoded_per_kept"] >= 1
     shares = [operation["share"] for operation in results["profile"]["operations"]]
     assert shares == sorted(shares, reverse=True) and 0.5 < sum(shares) <= 1
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--micro-batch", "--prompt-tokens", "--rounds", "--steps"])
+def test_sizes_without_meaning_are_refused(option: str, small: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main([*small, "--mode", "training", option, "0"])
+    assert f"{option} must be at least 1, not 0" in capsys.readouterr().err
 
 
 def test_colocate_without_vllm_is_refused(small: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 from collapse.__main__ import main as study_collapse  # noqa: E402
 from collapse.cures import AnswerTermWherePositive  # noqa: E402
 from collapse.report import bound_of_groups, read_runs, write_report  # noqa: E402
-from collapse.run import UPDATE_METRICS, kind_of  # noqa: E402
+from collapse.run import STEP_METRICS, kind_of  # noqa: E402
 from collapse.settings import LOOKS, OBJECTIVES, STEPS, TEST_PUZZLES  # noqa: E402
 from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
 from puzzles.house import HousePuzzle  # noqa: E402
@@ -101,7 +101,7 @@ def test_a_tiny_study_starts_anew_writes_its_files_and_continues(
             assert len(look["right_samples"]) == len(look["right_greedy"]) == 10
             assert look["sample_accuracy"] == pytest.approx(sum(map(int, look["right_samples"])) / 40)
             assert sum(kind["share"] for kind in look["rationales"].values()) == pytest.approx(1, abs=1e-4)
-        assert set(run["updates"]) == set(UPDATE_METRICS)
+        assert set(run["updates"]) == set(STEP_METRICS)
         assert all(len(values) == 2 for values in run["updates"].values())
         assert all(isinstance(value, float) for value in run["updates"]["latro/answer_prob"])
     assert (tmp_path / "collapse.png").stat().st_size > 10_000

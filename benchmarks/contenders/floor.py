@@ -1,7 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """
-(d) The floor: what the method has to do, done plainly. One forward and backward over the tokens, and one forward of the reference
-where beta is not 0. Nothing is scored before: the advantages are given.
+(d) The floor: what the method has to do, done plainly. One forward and backward over the tokens, and one forward of the
+reference where beta is not 0. Nothing is scored before: the advantages are given.
 
 The tokens of a micro-batch are one sequence without padding. All layers but attention work on single tokens, so they run
 over the whole sequence at once; attention runs row by row, on slices, so that no row sees another one and nothing is

@@ -7,7 +7,6 @@ padded batches, each with all logits `(batch, length, vocabulary)` and their log
 import torch
 from torch import Tensor, nn
 
-from contenders.objective import leave_one_out
 from contenders.plain import Plain
 from models import Case, autocast
 from rows import Row
@@ -37,6 +36,12 @@ class Released(Plain):
             (-(advantage * rationale_logps(self.model, batch, case)).sum() / len(rows)).backward()
             (-answer_logps(self.model, batch, case).sum() / len(rows)).backward()
         self.policy.step()
+
+
+def leave_one_out(rewards: Tensor, num_generations: int) -> Tensor:
+    """`A_k = r_k - mean_{j != k} r_j`, `(N,)`, the rows of a prompt adjacent."""
+    groups = rewards.view(-1, num_generations)  # (N / K, K)
+    return ((groups - groups.mean(1, keepdim=True)) * num_generations / (num_generations - 1)).view(-1)
 
 
 def rationale_logps(model: nn.Module, rows: list[Row], case: Case) -> Tensor:

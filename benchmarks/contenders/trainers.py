@@ -26,17 +26,13 @@ def settings(case: Case) -> dict[str, Any]:
         "learning_rate": LEARNING_RATE,
         "max_grad_norm": 0.0,  # the plain contenders do not clip either
         "gradient_checkpointing": case.shape.gradient_checkpointing,
-        "bf16": autocast_in_bf16(case),
+        "bf16": case.shape.dtype == torch.bfloat16,
         "use_cpu": case.device.type == "cpu",
         "save_strategy": "no",
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def autocast_in_bf16(case: Case) -> bool:
-    return str(case.shape.dtype) == "torch.bfloat16"
 
 
 def trainer_arguments(case: Case) -> dict[str, Any]:

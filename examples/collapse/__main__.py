@@ -5,7 +5,8 @@
 
 Each run leaves a small file in the output folder; a run that has one is not made again, so that a stopped study
 continues where it was. At the end the tables in `collapse.md` and `collapse_per_seed.md` and the picture
-`collapse.png`, beside that folder, are written from all files in it. With `--from-scratch` the files of the runs asked for are deleted first.
+`collapse.png`, beside that folder, are written from all files in it. With `--from-scratch` the files of the runs asked
+for are deleted first.
 """
 
 import argparse

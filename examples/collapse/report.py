@@ -8,21 +8,19 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from study.pool import read_files
+from study.measures import Runs, runs_of
 from study.report import percent, table_row, write_sections
 from study.settings import SAMPLES
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
-from .settings import GUESS, OBJECTIVES, TEST_SAMPLES
+from .settings import GUESS, OBJECTIVES, TASK, TEST_SAMPLES
 
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 
 HUES = {"logprob": "Blues_r", "jepo": "Reds_r", "prob": "copper_r", "power": "Greens_r"}
-
-Runs = dict[str, list[dict[str, Any]]]  # method -> its runs by seed
 
 
 def find_colours() -> dict[str, Any]:
@@ -37,9 +35,7 @@ def find_colours() -> dict[str, Any]:
 
 
 def read_runs(output_dir: Path) -> Runs:
-    runs = read_files(output_dir)
-    by_method = {method: [run for run in runs if run["method"] == method] for method in OBJECTIVES}
-    return {method: seeds for method, seeds in by_method.items() if seeds}
+    return runs_of(TASK, output_dir, OBJECTIVES)
 
 
 def accuracy(runs: list[dict[str, Any]], look: int, name: str) -> Metric:

@@ -20,8 +20,8 @@ from trl_latro.evaluation.generation import Generation
 from .settings import LOOKS, OBJECTIVES, TASK, TEST_SAMPLES
 
 
-# What is kept of the log of each update
-UPDATE_METRICS = (
+# What is kept of the log of each step
+STEP_METRICS = (
     "loss",
     "grad_norm",
     "reward",
@@ -72,11 +72,11 @@ def by_kind(samples: list[Generation], rationales: list[str]) -> dict[str, dict[
 
 
 class Record(TrainerCallback):
-    """The trainer's log of every update, and what the model does on the test puzzles before and after some of them."""
+    """The trainer's log of every step, and what the model does on the test puzzles before and after some of them."""
 
     def __init__(self, run: Run, tokenizer: PreTrainedTokenizerBase, questions: Dataset) -> None:
         self.run, self.tokenizer, self.questions = run, tokenizer, questions
-        self.updates: dict[str, list[float | None]] = {name: [] for name in UPDATE_METRICS}
+        self.updates: dict[str, list[float | None]] = {name: [] for name in STEP_METRICS}
         self.looks: list[dict[str, Any]] = []
 
     def look(self, step: int, model: PreTrainedModel) -> None:

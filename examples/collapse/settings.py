@@ -11,7 +11,7 @@ from .cures import AnswerTermPhasedIn, AnswerTermWherePositive
 
 TASK = "weak_house"
 STEPS = 60
-LOOKS = (0, 5, 10, 20, 40, 60)  # after how many updates the model is evaluated
+LOOKS = (0, 5, 10, 20, 40, 60)  # after how many steps the model is evaluated
 TEST_PUZZLES = 300
 TEST_SAMPLES = 4  # per puzzle, at temperature 1
 GUESS = 1 / 16  # the probability of a room that is guessed

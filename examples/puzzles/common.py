@@ -101,19 +101,15 @@ def is_correct(text: str, answer: str) -> bool:
 
 @torch.no_grad()
 def write_answers(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    puzzles: list[AnyPuzzle],
-    sample: bool,
-    max_new_tokens: int = 40,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, puzzles: list[AnyPuzzle], sample: bool
 ) -> list[str]:
-    """The model's text for each puzzle, greedy or sampled at temperature 1, up to its EOS token."""
+    """The model's text for each puzzle, greedy or sampled at temperature 1, up to its EOS token or 40 tokens."""
     prompts = tokenizer(
         [puzzle.prompt for puzzle in puzzles], padding=True, padding_side="left", return_tensors="pt"
     ).to(model.device)
     was_training = model.training
     model.eval()
     sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0} if sample else {"do_sample": False}
-    ids = model.generate(**prompts, **sampling, max_new_tokens=max_new_tokens)
+    ids = model.generate(**prompts, **sampling, max_new_tokens=40)
     model.train(was_training)
     return tokenizer.batch_decode(ids[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)

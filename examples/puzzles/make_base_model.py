@@ -23,14 +23,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 
-sys.path[0] = str(Path(__file__).parents[1])  # Python has put this script's folder there, not the one of the package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder there, not the one of the packages
 
-from puzzles.common import Puzzle, draw_puzzle, is_correct, make_puzzles, write_answers  # noqa: E402
-from puzzles.dial import DialPuzzle  # noqa: E402
-from puzzles.house import ROOMS, HousePuzzle  # noqa: E402
+from puzzles.common import Puzzle, draw_puzzle, is_correct, make_puzzles, write_answers
+from puzzles.dial import DialPuzzle
+from puzzles.house import ROOMS, HousePuzzle
 
 
 EOS, PAD = "<|end_of_text|>", "<|pad|>"
@@ -138,7 +138,33 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 100) -> floa
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, puzzles: list[Puzzle]) -> str:
+def make_optimizer(model: PreTrainedModel) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+
+
+def train_step(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    optimizer: torch.optim.Optimizer,
+    texts: list[str],
+    rate: float,
+) -> float:
+    """One optimizer step on every token of the texts; their mean loss before it."""
+    inputs = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    # Causal and padded on the right: no mask is needed
+    logits = model(inputs["input_ids"], use_cache=False).logits[:, :-1]
+    loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def report(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, puzzles: list[Puzzle]) -> str:
     greedy = write_answers(model, tokenizer, puzzles, sample=False)
     samples = write_answers(model, tokenizer, puzzles, sample=True)
     accuracy = [
@@ -159,31 +185,19 @@ def main() -> None:
     parser.add_argument("--task", choices=list(TASKS), default="dial")
     parser.add_argument("--output_dir", type=Path, help="by default the task's folder beside this script")
     parser.add_argument("--steps", type=int, help="of training; by default those of the task")
-    parser.add_argument("--slip_rate", type=float, help="of the steps of a sloppy text; by default that of the task")
-    parser.add_argument(
-        "--mix", type=float, nargs=3, help="shares of correct, sloppy and guessed texts; by default those of the task"
-    )
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     texts = TASKS[args.task]
-    if (args.slip_rate, args.mix) != (None, None):
-        if args.output_dir is None:
-            parser.error(
-                "--slip_rate and --mix make another base model than the task's: name its folder with --output_dir."
-            )
-        slip_rate = texts.slip_rate if args.slip_rate is None else args.slip_rate
-        texts = replace(texts, slip_rate=slip_rate, mix=tuple(args.mix or texts.mix))
     output_dir = args.output_dir or Path(__file__).parent / texts.folder
     steps = texts.steps if args.steps is None else args.steps
 
     torch.set_num_threads(1)  # so that sums do not depend on the number of cores
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
-    held_out = make_puzzles(texts.kind, 500, args.seed, held_out=True)
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    held_out = make_puzzles(texts.kind, 500, seed=0, held_out=True)
     tokenizer = make_tokenizer(
         [
             text(puzzle, rng)
-            for puzzle in make_puzzles(texts.kind, 2000, args.seed, held_out=False)
+            for puzzle in make_puzzles(texts.kind, 2000, seed=0, held_out=False)
             for text in (texts.correct, texts.guessed)
         ],
         texts.vocab_size,
@@ -205,23 +219,12 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     print(tokenizer.tokenize(texts.correct(held_out[0], rng)))
 
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = make_optimizer(model)
     start, losses = time.time(), []
     for step in range(steps):
         first_part = step < 0.4 * steps
         batch = [texts.draw_text(rng, first_part) + EOS for _ in range(64)]
-        inputs = tokenizer(batch, padding=True, padding_side="right", return_tensors="pt")
-        labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak=2e-3)
-        # Causal and padded on the right: no mask is needed
-        logits = model(inputs["input_ids"], use_cache=False).logits[:, :-1]
-        loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
+        losses.append(train_step(model, tokenizer, optimizer, batch, learning_rate(step, steps, peak=2e-3)))
         if (step + 1) % 100 == 0:
             mean = sum(losses[-100:]) / 100
             print(f"step {step + 1:5d}  loss {mean:.4f}  {time.time() - start:4.0f} s", flush=True)

@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-sys.path[0] = str(Path(__file__).parents[1])  # Python has put this script's folder there, not the one of the package
+sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder there, not the one of the packages
 
-from puzzles.common import make_puzzles  # noqa: E402
-from puzzles.make_base_model import EOS, TASKS, report  # noqa: E402
+from puzzles.common import make_puzzles
+from puzzles.make_base_model import EOS, TASKS, make_optimizer, report, train_step
 
 
 BASES = {
@@ -42,19 +41,11 @@ def main() -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(start), AutoTokenizer.from_pretrained(start)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    optimizer = make_optimizer(model)
     for step in range(STEPS):
         batch = [texts.draw_text(rng, first_part=False) + EOS for _ in range(64)]
-        inputs = tokenizer(batch, padding=True, padding_side="right", return_tensors="pt")
-        labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS) + LEARNING_RATE / 100
-        logits = model(inputs["input_ids"], use_cache=False).logits[:, :-1]
-        loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        rate = LEARNING_RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS) + LEARNING_RATE / 100
+        train_step(model, tokenizer, optimizer, batch, rate)
     print(report(model, tokenizer, make_puzzles(texts.kind, 300, 0, held_out=True)))
     model.save_pretrained(args.output_dir)
     tokenizer.save_pretrained(args.output_dir)

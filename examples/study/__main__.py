@@ -6,8 +6,8 @@
 
 Each run leaves a small file in the output folder; a run that has one is not made again, so that a stopped study
 continues where it was. At the end the tables in `results.md` and `results_per_seed.md` and the picture `results.png`,
-beside that folder, are written from all files in it, and the README's table from those of docs/study. With `--from-scratch` the files of the runs asked for are deleted
-first; with `--report` no run is made.
+beside that folder, are written from all files in it, and the README's table from those of docs/study. With
+`--from-scratch` the files of the runs asked for are deleted first; with `--report` no run is made.
 """
 
 import argparse
@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
             f"--workers ({args.workers}) and --steps ({args.steps}) must be at least 1, and --test_puzzles "
             f"({args.test_puzzles}) from 1 to {most}."
         )
+    if args.report and not any(args.output_dir.glob("*.json")):
+        parser.error(f"{args.output_dir} holds no runs, which --report makes tables of.")
 
     runs = [
         Run(name, method, seed, args.steps or TASKS[name].steps, args.test_puzzles or TASKS[name].test_questions)

