@@ -139,7 +139,7 @@ MEASURES: dict[str, Any] = {
     "clipped (%)": lambda run: (
         100 * float(np.mean(np.array(_grad_norms(run)) > MAX_GRAD_NORM)) if _grad_norms(run) else None
     ),
-    "s per update": lambda run: float(np.mean(run["update_seconds"])) if run.get("update_seconds") else None,
+    "s per step": lambda run: float(np.mean(run["update_seconds"])) if run.get("update_seconds") else None,
     "tokens sampled": lambda run: run.get("sampled_tokens"),
 }
 
