@@ -358,9 +358,9 @@ def test_the_verdicts_say_first_where_latro_loses() -> None:
         "| Below RLVR | `logprob` | none |",
         "| Level with RLVR | `jepo` | none |",
         "| Above RLVR | `prob` | none |",
-        "| Clear of SFT on answers and of rejection sampling | `logprob`, `jepo`, `prob` | - |",
+        "| Clear of SFT on answers and of rejection sampling | `logprob`; `jepo`; `prob` | - |",
         "| Not above the base model | none | - |",
-        "| Collapsed seeds | SFT, answers only (1 of 1), `prob`, permuted answers (1 of 1) | - |",
+        "| Collapsed seeds | SFT, answers only (1 of 1); `prob`, permuted answers (1 of 1) | - |",
         "| Permuted answers minus base model | -12.5 (-12.5 to -12.5) | - |",
     ]
     runs["jepo"] = [made_run("jepo", 0, "0000", "4484")]

@@ -116,7 +116,7 @@ def task_verdict(runs: Runs) -> dict[str, str]:
             if method != "base"
         }
         found[COLLAPSED] = (
-            ", ".join(
+            "; ".join(
                 f"{short_title(method)} ({count} of {len(runs[method])})" for method, count in counts.items() if count
             )
             or "none"
@@ -149,7 +149,7 @@ def short_title(method: str) -> str:
 
 
 def names(methods: list[str]) -> str:
-    return ", ".join(map(short_title, methods)) or "none"
+    return "; ".join(map(short_title, methods)) or "none"
 
 
 # ---- tables ----
