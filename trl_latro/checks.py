@@ -381,5 +381,6 @@ def check_model(
         logger.warning(
             "The trained weights are in %s, which rounds small steps away: at a learning rate of %s hardly any weight may move. "
             "Load the model in float32 (`dtype=torch.float32`); products are in bfloat16 with `bf16=True`.",
-            *(str(trained[0].dtype).removeprefix("torch."), args.learning_rate),
+            str(trained[0].dtype).removeprefix("torch."),
+            args.learning_rate,
         )

@@ -57,6 +57,8 @@ _FLAGS = (
 _CHOICES = {"self_reward_when": ("always", "unverified"), "scorer": ("policy", "reference")}
 _TEXTS = ("answer_template", "answer_separator")
 _MAPPINGS = ("chat_template_kwargs", "generation_kwargs", "model_init_kwargs")
+# The parent sets the process's environment by them
+_COMPILING = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 
 
 def check_fields(fields: dict[str, Any]) -> None:
@@ -119,6 +121,12 @@ def check_fields(fields: dict[str, Any]) -> None:
             f"`neftune_noise_alpha` is {fields['neftune_noise_alpha']!r}, but rewards are log-probs of the model, which the "
             "noise would blur, as dropout would. Leave it unset."
         )
+    for name in _COMPILING:
+        if fields[name]:
+            raise ValueError(
+                f"`{name}` is {fields[name]!r}, but rows have other lengths in every step, and a compiled model cannot "
+                "generate with settings of its own. Leave it unset."
+            )
 
 
 def _is_finite(value: Any) -> bool:

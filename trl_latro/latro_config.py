@@ -287,16 +287,6 @@ class LaTROConfig(RLOOConfig):
 
     def __post_init__(self) -> None:
         check_fields(dict(vars(self)))
-        for name in (
-            "torch_compile",
-            "torch_compile_backend",
-            "torch_compile_mode",
-        ):  # the parent sets the environment by them
-            if getattr(self, name):
-                raise ValueError(
-                    f"`{name}` is {getattr(self, name)!r}, but rows have other lengths in every step, and a compiled model cannot "
-                    "generate with settings of its own. Leave it unset."
-                )
         template = AnswerTemplate(self.answer_template)
         if self.rationale_stop_strings is None:
             self.rationale_stop_strings = template.stop_strings

@@ -154,7 +154,7 @@ def arithmetic_table(runs: Runs) -> list[str]:
     for name, (reasoning, guessing) in expected.items():
         winner = "reasoning" if reasoning > guessing else "guessing"
         lines.append(table_row(name, f"{reasoning:.2f}", f"{guessing:.2f}", winner))
-    return lines
+    return [f"In the weak house q is {q:.2f}. The mean rewards of its base model:\n", *lines]
 
 
 def draw(runs: Runs, path: Path) -> None:

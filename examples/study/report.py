@@ -70,8 +70,8 @@ def write_sections(page: Path, sections: dict[str, str], writer: str = "examples
 
 
 def put_between(page: Path, begin: str, end: str, tables: str) -> None:
-    """Write tables between two marks of a page, which is made where there is none."""
-    text = page.read_text() if page.exists() else f"{begin}\n{end}\n"
+    """Write tables between two marks of a page."""
+    text = page.read_text()
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"{page} should hold the lines {begin!r} and {end!r} once each: the tables go between them.")
     before, _, rest = text.partition(begin)
@@ -108,7 +108,8 @@ def task_verdict(runs: Runs) -> dict[str, str]:
         bar = max(over_seeds(runs[method], "samples").high for method in cheap)
         found[CLEAR] = names([method for method in latro if over_seeds(runs[method], "samples").low > bar])
     if "base" in runs:
-        to_base = differences_to("base", runs, latro)
+        to_base = differences_to("base", runs, [method for method in runs if method in (*latro, "permuted")])
+        control = to_base.pop("permuted", None)
         found[NO_GAIN] = names([method for method, one in to_base.items() if one.low <= 0])
         counts = {
             method: sum(collapsed(run, runs["base"]) for run in seeds)
@@ -121,8 +122,8 @@ def task_verdict(runs: Runs) -> dict[str, str]:
             )
             or "none"
         )
-        for moved in differences_to("base", runs, [method for method in runs if method == "permuted"]).values():
-            found[CONTROL] = signed(moved)
+        if control is not None:
+            found[CONTROL] = signed(control)
     return found
 
 
