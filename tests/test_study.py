@@ -28,7 +28,7 @@ from study import gpu, gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
-from study.report import task_table, verdicts, warning, write_readme, write_report  # noqa: E402
+from study.report import other_settings, overview, task_table, verdicts, warning, write_readme, write_report  # noqa: E402
 from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
 from study.training import permute_answers, tell_answer  # noqa: E402
@@ -373,10 +373,10 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     marks = {
         name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->")
-        for name in ("verdicts", *TASKS, "results")
+        for name in ("verdicts", *TASKS, "more_steps", "long_warm_start", "results")
     }
     sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
-    of_tasks = "\n\n".join(sections[name] for name in TASKS)
+    of_tasks = "\n\n".join(sections[name] for name in (*TASKS, "more_steps", "long_warm_start"))
     page.write_text(f"Before.\n\n{sections['verdicts']}\n\nBetween.\n\n{of_tasks}\n\nAfter.\n")
     for _ in range(2):
         write_report(tmp_path / "study")
@@ -385,7 +385,7 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
             text.startswith("Before.\n") and "Between." in text and text.endswith("\nAfter.\n") and "old" not in text
         )
         row = "| LaTRO, `prob` | answers | 1 | 50.0% (0.0 to 100.0) | 37.5% (0.0 to 75.0) | 37.5% "
-        assert text.count(row) == 1 and text.count("No runs.") == len(TASKS) - 1
+        assert text.count(row) == 1 and text.count("No runs.") == len(TASKS) - 1 + 2
     details = (tmp_path / "results_per_seed.md").read_text()
     assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
 
@@ -402,13 +402,40 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
         write_report(tmp_path / "study")
 
 
+def test_runs_with_more_steps_stand_beside_the_base_model_of_their_seeds(tmp_path: Path) -> None:
+    def save(folder: Path, method: str, seed: int, samples: str, **more: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        run = made_run(method, seed, "0000", samples, **more) | {"task": "word_problems"}
+        (folder / f"word_problems-{method}-{seed}.json").write_text(json.dumps(run))
+
+    save(tmp_path, "base", 0, "0000")
+    save(tmp_path, "base", 1, "4444")
+    save(tmp_path, "rlvr", 1, "6666")
+    save(tmp_path / "more_steps", "prob", 1, "8888", steps=30)
+    runs = read_runs(tmp_path)
+    header, _, base, prob = other_settings(tmp_path, "more_steps", runs).splitlines()
+    assert header.startswith("| Method | It sees | Seeds |")
+    assert base.startswith("| base model | nothing | 1 | 0.0% (0.0 to 0.0) | 50.0% (50.0 to 50.0) |"), "of seed 1"
+    assert "| +50.0 (+50.0 to +50.0) |" in prob
+    assert other_settings(tmp_path, "long_warm_start", runs) == "No runs."
+    assert overview(runs, tmp_path / "more_steps")[2:] == [
+        "| base model | nothing | 25.0 (25.0 to 25.0) | - |",
+        "| RLVR | a verifier | 75.0 (75.0 to 75.0) | +25.0 (+25.0 to +25.0) |",
+        "| LaTRO, `prob`, 30 steps | answers | 100.0 (100.0 to 100.0) | +50.0 (+50.0 to +50.0) |",
+    ]
+
+
 def test_the_pages_show_the_results_beside_them() -> None:
-    runs = read_runs(DOCS / "study")
-    text = (DOCS / "results.md").read_text()
+    study = DOCS / "study"
+    runs = read_runs(study)
     sections = {name: "\n".join(task_table(of_task)) for name, of_task in runs.items()}
-    for name, section in {"verdicts": verdicts(runs), **sections}.items():
-        shown = text.partition(f"<!-- {name}: written by examples/study -->")[2].partition("<!-- end of")[0]
-        assert shown.strip() == section.strip()
+    sections |= {name: other_settings(study, name, runs) for name in ("more_steps", "long_warm_start")}
+    pages = {DOCS / "results.md": {"verdicts": verdicts(runs), **sections}}
+    pages[DOCS.parent / "README.md"] = {"results": "\n".join(overview(runs, study / "more_steps"))}
+    for page, of_page in pages.items():
+        for name, section in of_page.items():
+            shown = page.read_text().partition(f"<!-- {name}: written by examples/study -->")[2]
+            assert shown.partition("<!-- end of")[0].strip() == section.strip()
 
 
 def test_results_are_small() -> None:

@@ -19,6 +19,7 @@ from .measures import (
     question_mean,
     question_values,
     read_runs,
+    runs_of,
     tokens_of,
 )
 from .methods import METHODS
@@ -34,6 +35,8 @@ CLEAR = "Clear of SFT on answers and of rejection sampling"
 NO_GAIN, COLLAPSED = "Not above the base model", "Collapsed seeds"
 CONTROL = "Permuted answers minus base model"
 VERDICTS = (BELOW, LEVEL, ABOVE, CLEAR, NO_GAIN, COLLAPSED, CONTROL)
+# Folders beside the runs, of word problems with another number of steps or another warm start
+MORE_STEPS, LONG_WARM_START = "more_steps", "long_warm_start"
 RIVALS = {
     "base": "the base model",
     "rlvr": "RLVR",
@@ -48,6 +51,7 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
     page, seeds_page = output_dir.parent / "results.md", output_dir.parent / "results_per_seed.md"
     sections = {"verdicts": verdicts(runs)}
     sections |= {name: "\n".join(task_table(runs[name])) if name in runs else "No runs." for name in TASKS}
+    sections |= {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
     write_sections(page, sections)
     write_sections(seeds_page, {"details": "\n".join(details(runs))})
     picture = output_dir.parent / "results.png"
@@ -56,8 +60,8 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
 
 
 def write_readme(output_dir: Path, page: Path) -> None:
-    """Write the table of the README: accuracy of samples on every task."""
-    write_sections(page, {"results": "\n".join(overview(read_runs(output_dir)))})
+    """Write the README's results: accuracy of samples on every task, and what was gained on word problems."""
+    write_sections(page, {"results": "\n".join(overview(read_runs(output_dir), output_dir / MORE_STEPS))})
 
 
 def write_sections(page: Path, sections: dict[str, str], writer: str = "examples/study") -> None:
@@ -129,7 +133,7 @@ def task_verdict(runs: Runs) -> dict[str, str]:
 
 def difference(method: str, rival: str, runs: Runs) -> Paired | None:
     """Samples at T=1 of two methods, paired; `None` of one and the same, and where no seed is common."""
-    return None if method == rival else paired(runs[method], runs.get(rival, []), "samples")
+    return None if method == rival else paired(runs.get(method, []), runs.get(rival, []), "samples")
 
 
 def differences_to(rival: str, runs: Runs, methods: list[str]) -> dict[str, Metric]:
@@ -175,17 +179,37 @@ def task_table(runs: Runs) -> list[str]:
     return lines
 
 
-def overview(runs: dict[str, Runs]) -> list[str]:
-    """Accuracy of samples (%) on each task that RLVR was run on, over the seeds."""
+def other_settings(output_dir: Path, name: str, runs: dict[str, Runs]) -> str:
+    """Word problems' runs of a folder, beside the base model of the same seeds."""
+    others = runs_of("word_problems", output_dir / name)
+    if not others:
+        return "No runs."
+    seeds = {run["seed"] for of_method in others.values() for run in of_method}
+    base = [run for run in runs.get("word_problems", {}).get("base", []) if run["seed"] in seeds]
+    return "\n".join(task_table(({"base": base} if base else {}) | others))
+
+
+def overview(runs: dict[str, Runs], more_steps: Path) -> list[str]:
+    """
+    Accuracy of samples (%) on each task that RLVR was run on, over the seeds, and on word problems the paired difference
+    to the base model. `more_steps` is a folder with runs of word problems that had more steps.
+    """
     runs = {name: of_task for name, of_task in runs.items() if "rlvr" in of_task}
-    header = ["", "It sees", *(TASKS[name].title for name in runs)]
+    words = runs.get("word_problems", {})
+    header = ["", "It sees", *(TASKS[name].title for name in runs), *(["minus base"] if words else [])]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method in MAIN:
         of_method = METHODS[method]
         seeds = [of_task.get(method) for of_task in runs.values()]
         if any(seeds):
             cells = [plain_percent(over_seeds(one, "samples")) if one else "-" for one in seeds]
-            lines.append(table_row(of_method.title, of_method.sees, *cells))
+            gain = [difference_cells(difference(method, "base", words))[0]] if words else []
+            lines.append(table_row(of_method.title, of_method.sees, *cells, *gain))
+    for method, longer in (runs_of("word_problems", more_steps) if words else {}).items():  # the last task
+        title, cells = f"{METHODS[method].title}, {longer[0]['steps']} steps", ["-"] * (len(runs) - 1)
+        gain = difference_cells(paired(longer, words.get("base", []), "samples"))[0]
+        accuracy = plain_percent(over_seeds(longer, "samples"))
+        lines.append(table_row(title, METHODS[method].sees, *cells, accuracy, gain))
     return lines
 
 
