@@ -338,7 +338,7 @@ def test_collapsed_is_below_the_base_or_a_third_of_its_length() -> None:
     assert collapsed(made_run("prob", 0, "0000", "4443", tokens=9.0), base)
 
 
-def test_the_verdicts_say_first_where_latro_loses() -> None:
+def test_the_verdicts_compare_each_method_with_its_rivals() -> None:
     runs = {
         method: [made_run(method, 0, "0000", samples)]
         for method, samples in {
@@ -352,19 +352,21 @@ def test_the_verdicts_say_first_where_latro_loses() -> None:
             "permuted": "3333",
         }.items()
     }
-    assert verdicts({"dial": runs, "house": {"rlvr": runs["rlvr"]}}).splitlines() == [
-        "| Samples, T=1 | The dial | The house |",
+    house = {"rlvr": runs["rlvr"], "prob": runs["prob"]}
+    assert verdicts({"dial": runs, "house": house}).splitlines() == [
+        "| Method | The dial | The house |",
         "| --- | --- | --- |",
-        "| Below RLVR | `logprob` | none |",
-        "| Level with RLVR | `jepo` | none |",
-        "| Above RLVR | `prob` | none |",
-        "| Clear of SFT on answers and of rejection sampling | `logprob`; `jepo`; `prob` | - |",
-        "| Not above the base model | none | - |",
-        "| Collapsed seeds | SFT, answers only (1 of 1); `prob`, permuted answers (1 of 1) | - |",
-        "| Permuted answers minus base model | -12.5 (-12.5 to -12.5) | - |",
+        "| SFT, answers only | below RLVR, below base, 1 of 1 collapsed | - |",
+        "| rejection sampling | below RLVR | - |",
+        "| LaTRO, `logprob` | below RLVR, clear | - |",
+        "| LaTRO, `jepo` | level with RLVR, clear | - |",
+        "| LaTRO, `prob` | above RLVR, clear | above RLVR |",
+        "| LaTRO, `prob`, permuted answers | below RLVR, below base, 1 of 1 collapsed | - |",
     ]
     runs["jepo"] = [made_run("jepo", 0, "0000", "4484")]
-    assert "above the base model | `jepo` |" in verdicts({"dial": runs}), "the interval of one question holds 0"
+    held = "| LaTRO, `jepo` | level with RLVR, level with base |"
+    assert held in verdicts({"dial": runs}), "intervals that one question of four moves"
+    assert "| LaTRO, `prob` | - |" in verdicts({"dial": {"prob": runs["prob"]}}), "nothing to compare it with"
 
 
 def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:

@@ -30,11 +30,6 @@ from .settings import TASKS
 ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
 # Those of the README
 MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "jepo", "permuted", "sft_gold")
-BELOW, LEVEL, ABOVE = "Below RLVR", "Level with RLVR", "Above RLVR"
-CLEAR = "Clear of SFT on answers and of rejection sampling"
-NO_GAIN, COLLAPSED = "Not above the base model", "Collapsed seeds"
-CONTROL = "Permuted answers minus base model"
-VERDICTS = (BELOW, LEVEL, ABOVE, CLEAR, NO_GAIN, COLLAPSED, CONTROL)
 # Folders beside the runs, of word problems with another number of steps or another warm start
 MORE_STEPS, LONG_WARM_START = "more_steps", "long_warm_start"
 RIVALS = {
@@ -86,49 +81,38 @@ def put_between(page: Path, begin: str, end: str, tables: str) -> None:
 
 
 def verdicts(runs: dict[str, Runs]) -> str:
-    """Tasks side by side: LaTRO beside RLVR, SFT on answers and rejection sampling, and what collapsed."""
-    of_tasks = {TASKS[name].title: task_verdict(of_task) for name, of_task in runs.items()}
-    lines = [table_row("Samples, T=1", *of_tasks), table_row(*["---"] * (1 + len(of_tasks)))]
-    for question in VERDICTS:
-        lines.append(table_row(question, *(verdict.get(question, "-") for verdict in of_tasks.values())))
+    """Methods and tasks: each beside RLVR, the base model, SFT on answers and rejection sampling, and collapsed seeds."""
+    lines = [table_row("Method", *(TASKS[name].title for name in runs)), table_row(*["---"] * (1 + len(runs)))]
+    for method in METHODS:
+        if method not in ("base", "rlvr") and any(method in of_task for of_task in runs.values()):
+            cells = [verdict(method, of_task) if method in of_task else "-" for of_task in runs.values()]
+            lines.append(table_row(METHODS[method].title, *cells))
     return "\n".join(lines)
+
+
+def verdict(method: str, runs: Runs) -> str:
+    """As far as there are runs to compare it with."""
+    found = [f"{beside(to_rlvr)} RLVR"] if (to_rlvr := difference(method, "rlvr", runs)) else []
+    rivals = [over_seeds(runs[name], "samples").high for name in ("sft_answer", "rejection") if name in runs]
+    if len(rivals) == 2 and is_latro(method) and over_seeds(runs[method], "samples").low > max(rivals):
+        found.append("clear")
+    to_base = difference(method, "base", runs)
+    if to_base and beside(to_base) != "above":
+        found.append(f"{beside(to_base)} base")
+    if "base" in runs and (count := sum(collapsed(run, runs["base"]) for run in runs[method])):
+        found.append(f"{count} of {len(runs[method])} collapsed")
+    return ", ".join(found) or "-"
 
 
 def is_latro(method: str) -> bool:
     return METHODS[method].title.startswith("LaTRO") and method != "permuted"
 
 
-def task_verdict(runs: Runs) -> dict[str, str]:
-    """An answer to those of `VERDICTS` for which there are runs."""
-    latro = [method for method in runs if is_latro(method)]
-    found: dict[str, str] = {}
-    if "rlvr" in runs:
-        to_rlvr = differences_to("rlvr", runs, latro)
-        found[BELOW] = names([method for method, one in to_rlvr.items() if one.high < 0])
-        found[LEVEL] = names([method for method, one in to_rlvr.items() if one.low <= 0 <= one.high])
-        found[ABOVE] = names([method for method, one in to_rlvr.items() if one.low > 0])
-    cheap = [method for method in ("sft_answer", "rejection") if method in runs]
-    if len(cheap) == 2:
-        bar = max(over_seeds(runs[method], "samples").high for method in cheap)
-        found[CLEAR] = names([method for method in latro if over_seeds(runs[method], "samples").low > bar])
-    if "base" in runs:
-        to_base = differences_to("base", runs, [method for method in runs if method in (*latro, "permuted")])
-        control = to_base.pop("permuted", None)
-        found[NO_GAIN] = names([method for method, one in to_base.items() if one.low <= 0])
-        counts = {
-            method: sum(collapsed(run, runs["base"]) for run in seeds)
-            for method, seeds in runs.items()
-            if method != "base"
-        }
-        found[COLLAPSED] = (
-            "; ".join(
-                f"{short_title(method)} ({count} of {len(runs[method])})" for method, count in counts.items() if count
-            )
-            or "none"
-        )
-        if control is not None:
-            found[CONTROL] = signed(control)
-    return found
+def beside(of: Paired) -> str:
+    """Above or below if the interval over questions does not contain 0."""
+    if of.over_questions.low > 0:
+        return "above"
+    return "below" if of.over_questions.high < 0 else "level with"
 
 
 def difference(method: str, rival: str, runs: Runs) -> Paired | None:
@@ -136,25 +120,11 @@ def difference(method: str, rival: str, runs: Runs) -> Paired | None:
     return None if method == rival else paired(runs.get(method, []), runs.get(rival, []), "samples")
 
 
-def differences_to(rival: str, runs: Runs, methods: list[str]) -> dict[str, Metric]:
-    """Those of the methods that have a seed in common with the rival, over questions."""
-    found = {method: difference(method, rival, runs) for method in methods}
-    return {method: one.over_questions for method, one in found.items() if one is not None}
-
-
 def difference_cells(of: Paired | None) -> tuple[str, str]:
     """Over questions and over seeds, "-" where there is none."""
     if of is None:
         return "-", "-"
     return signed(of.over_questions), "-" if of.over_seeds is None else signed(of.over_seeds)
-
-
-def short_title(method: str) -> str:
-    return METHODS[method].title.removeprefix("LaTRO, ")
-
-
-def names(methods: list[str]) -> str:
-    return "; ".join(map(short_title, methods)) or "none"
 
 
 # ---- tables ----
