@@ -356,15 +356,15 @@ def test_the_verdicts_compare_each_method_with_its_rivals() -> None:
     assert verdicts({"dial": runs, "house": house}).splitlines() == [
         "| Method | The dial | The house |",
         "| --- | --- | --- |",
-        "| SFT, answers only | below RLVR, below base, 1 of 1 collapsed | - |",
-        "| rejection sampling | below RLVR | - |",
-        "| LaTRO, `logprob` | below RLVR, clear | - |",
-        "| LaTRO, `jepo` | level with RLVR, clear | - |",
-        "| LaTRO, `prob` | above RLVR, clear | above RLVR |",
-        "| LaTRO, `prob`, permuted answers | below RLVR, below base, 1 of 1 collapsed | - |",
+        "| SFT, answers only | below, below base, 1 of 1 collapsed | - |",
+        "| rejection sampling | below | - |",
+        "| LaTRO, `logprob` | below, clear | - |",
+        "| LaTRO, `jepo` | level, clear | - |",
+        "| LaTRO, `prob` | above, clear | above |",
+        "| LaTRO, `prob`, permuted answers | below, below base, 1 of 1 collapsed | - |",
     ]
     runs["jepo"] = [made_run("jepo", 0, "0000", "4484")]
-    held = "| LaTRO, `jepo` | level with RLVR, level with base |"
+    held = "| LaTRO, `jepo` | level, level with base |"
     assert held in verdicts({"dial": runs}), "intervals that one question of four moves"
     assert "| LaTRO, `prob` | - |" in verdicts({"dial": {"prob": runs["prob"]}}), "nothing to compare it with"
 

@@ -81,7 +81,7 @@ def put_between(page: Path, begin: str, end: str, tables: str) -> None:
 
 
 def verdicts(runs: dict[str, Runs]) -> str:
-    """Methods and tasks: each beside RLVR, the base model, SFT on answers and rejection sampling, and collapsed seeds."""
+    """Above RLVR, level with it or below; beside the base model, SFT on answers and rejection sampling; collapsed seeds."""
     lines = [table_row("Method", *(TASKS[name].title for name in runs)), table_row(*["---"] * (1 + len(runs)))]
     for method in METHODS:
         if method not in ("base", "rlvr") and any(method in of_task for of_task in runs.values()):
@@ -92,13 +92,13 @@ def verdicts(runs: dict[str, Runs]) -> str:
 
 def verdict(method: str, runs: Runs) -> str:
     """As far as there are runs to compare it with."""
-    found = [f"{beside(to_rlvr)} RLVR"] if (to_rlvr := difference(method, "rlvr", runs)) else []
+    found = [beside(to_rlvr)] if (to_rlvr := difference(method, "rlvr", runs)) else []
     rivals = [over_seeds(runs[name], "samples").high for name in ("sft_answer", "rejection") if name in runs]
     if len(rivals) == 2 and is_latro(method) and over_seeds(runs[method], "samples").low > max(rivals):
         found.append("clear")
     to_base = difference(method, "base", runs)
     if to_base and beside(to_base) != "above":
-        found.append(f"{beside(to_base)} base")
+        found.append("below base" if beside(to_base) == "below" else "level with base")
     if "base" in runs and (count := sum(collapsed(run, runs["base"]) for run in runs[method])):
         found.append(f"{count} of {len(runs[method])} collapsed")
     return ", ".join(found) or "-"
@@ -112,7 +112,7 @@ def beside(of: Paired) -> str:
     """Above or below if the interval over questions does not contain 0."""
     if of.over_questions.low > 0:
         return "above"
-    return "below" if of.over_questions.high < 0 else "level with"
+    return "below" if of.over_questions.high < 0 else "level"
 
 
 def difference(method: str, rival: str, runs: Runs) -> Paired | None:
