@@ -64,6 +64,24 @@ def test_train_on_a_file_of_ones_own(tmp_path: Path) -> None:
     assert {"eval_accuracy", "eval_maj@2", "eval_no_answer"} <= metrics.keys()
 
 
+def test_renamed_functions_that_other_packages_call_are_not_shown(tmp_path: Path) -> None:
+    calls = f"""
+import sys, torch, torch.distributed as dist
+from trl_latro.cli.noise import reduce_noise
+if sys.argv[1:] == ["reduced"]:
+    reduce_noise()
+dist.init_process_group("gloo", init_method="file://{tmp_path}/" + sys.argv[-1], rank=0, world_size=1)
+dist.all_gather_into_tensor(torch.zeros(1), torch.ones(1))
+"""
+    shown = {
+        how: subprocess.run([sys.executable, "-c", calls, how], capture_output=True, text=True, check=True).stderr
+        for how in ("reduced", "not")
+    }
+    assert not shown["reduced"]
+    if "is deprecated" not in shown["not"]:
+        pytest.skip("this version of torch has not renamed it")
+
+
 @pytest.mark.slow
 def test_sigterm_ends_with_a_checkpoint_and_status_0(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "trl-latro"), "train", *own_data(tmp_path), "--eval_strategy", "no"]

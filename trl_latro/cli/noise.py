@@ -16,10 +16,12 @@ def is_watched() -> bool:
 
 def reduce_noise() -> None:
     """Leave them out from here on. `python -W default` brings the warnings of Python back."""
-    # TRL 1.16 calls methods that transformers 5.23 has renamed
-    warnings.filterwarnings(
-        "ignore", ".* is deprecated and will be removed in v6", FutureWarning, "transformers", append=True
-    )
+    renamed = {  # by transformers 5.23 and torch 2.13; called by TRL 1.16 and DeepSpeed 0.19
+        "transformers": ".* is deprecated and will be removed in v6",
+        r"torch\.distributed": r"`torch\.distributed\..*` is deprecated",
+    }
+    for package, message in renamed.items():
+        warnings.filterwarnings("ignore", message, FutureWarning, package, append=True)
     logging.getLogger("DeepSpeed").addFilter(_is_not_about_the_cpu)
     if not is_watched():
         hide_bars()
