@@ -421,9 +421,9 @@ def test_runs_with_more_steps_stand_beside_the_base_model_of_their_seeds(tmp_pat
     assert "| +50.0 (+50.0 to +50.0) |" in prob
     assert other_settings(tmp_path, "long_warm_start", runs) == "No runs."
     assert overview(runs, tmp_path / "more_steps")[2:] == [
-        "| base model | nothing | 25.0 (25.0 to 25.0) | - |",
-        "| RLVR | a verifier | 75.0 (75.0 to 75.0) | +25.0 (+25.0 to +25.0) |",
-        "| LaTRO, `prob`, 30 steps | answers | 100.0 (100.0 to 100.0) | +50.0 (+50.0 to +50.0) |",
+        "| base model | nothing | 25.0 (25.0 to 25.0) | - | 2 |",
+        "| RLVR | a verifier | 75.0 (75.0 to 75.0) | +25.0 (+25.0 to +25.0) | 1 |",
+        "| LaTRO, `prob`, 30 steps | answers | 100.0 (100.0 to 100.0) | +50.0 (+50.0 to +50.0) | 1 |",
     ]
 
 

@@ -162,24 +162,25 @@ def other_settings(output_dir: Path, name: str, runs: dict[str, Runs]) -> str:
 def overview(runs: dict[str, Runs], more_steps: Path) -> list[str]:
     """
     Accuracy of samples (%) on each task that RLVR was run on, over the seeds, and on word problems the paired difference
-    to the base model. `more_steps` is a folder with runs of word problems that had more steps.
+    to the base model and the number of seeds. `more_steps` is a folder with runs of word problems that had more steps.
     """
     runs = {name: of_task for name, of_task in runs.items() if "rlvr" in of_task}
     words = runs.get("word_problems", {})
-    header = ["", "It sees", *(TASKS[name].title for name in runs), *(["minus base"] if words else [])]
+    header = ["", "It sees", *(TASKS[name].title for name in runs), *(["minus base", "seeds"] if words else [])]
     lines = [table_row(*header), table_row(*["---"] * len(header))]
     for method in MAIN:
         of_method = METHODS[method]
         seeds = [of_task.get(method) for of_task in runs.values()]
         if any(seeds):
             cells = [plain_percent(over_seeds(one, "samples")) if one else "-" for one in seeds]
-            gain = [difference_cells(difference(method, "base", words))[0]] if words else []
-            lines.append(table_row(of_method.title, of_method.sees, *cells, *gain))
+            gain = difference_cells(difference(method, "base", words))[0]
+            more = [gain, str(len(words.get(method, [])) or "-")] if words else []
+            lines.append(table_row(of_method.title, of_method.sees, *cells, *more))
     for method, longer in (runs_of("word_problems", more_steps) if words else {}).items():  # the last task
         title, cells = f"{METHODS[method].title}, {longer[0]['steps']} steps", ["-"] * (len(runs) - 1)
         gain = difference_cells(paired(longer, words.get("base", []), "samples"))[0]
         accuracy = plain_percent(over_seeds(longer, "samples"))
-        lines.append(table_row(title, METHODS[method].sees, *cells, accuracy, gain))
+        lines.append(table_row(title, METHODS[method].sees, *cells, accuracy, gain, str(len(longer))))
     return lines
 
 
