@@ -47,6 +47,12 @@ def says(error: pytest.ExceptionInfo, *parts: str) -> None:
         ({"unfinished_penalty": -1.0}, ["unfinished_penalty", "-1.0", "negative"]),
         ({"num_generations": 1}, ["num_generations", "1", "2 or more"]),
         ({"temperature": 0.7}, ["temperature", "0.7", "1.0"]),
+        (
+            {"lr_scheduler_kwargs": {"num_cycle": 1}},
+            ["lr_scheduler_kwargs", "{'num_cycle': 1}", "'linear'", "unexpected"],
+        ),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, ["lr_scheduler_kwargs", "None", "missing", "num_decay_steps"]),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, ["lr_scheduler_kwargs", "min_lr_rate"]),
         ({"torch_compile": True}, ["torch_compile", "True", "Leave it unset"]),
         ({"torch_compile_mode": "max-autotune"}, ["torch_compile_mode", "'max-autotune'", "Leave it unset"]),
     ],

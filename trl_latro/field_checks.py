@@ -5,6 +5,9 @@ import json
 import math
 from typing import Any
 
+import torch
+from transformers import SchedulerType, get_scheduler
+
 from .objective import REWARD_TOKENS
 from .thinking import check_thinking_tags
 
@@ -127,6 +130,22 @@ def check_fields(fields: dict[str, Any]) -> None:
                 f"`{name}` is {fields[name]!r}, but rows have other lengths in every step, and a compiled model cannot "
                 "generate with settings of its own. Leave it unset."
             )
+
+
+def check_schedule(schedule: SchedulerType, kwargs: dict[str, Any] | None) -> None:
+    """
+    Build the learning rate's schedule once, because the trainer builds its own when the model has been loaded.
+
+    Raises:
+        `ValueError`: an argument is missing, or one too many.
+    """
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    try:
+        get_scheduler(schedule, optimizer, num_warmup_steps=1, num_training_steps=2, scheduler_specific_kwargs=kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`lr_scheduler_kwargs` is {kwargs!r}, from which the schedule {schedule.value!r} cannot be built: {error}."
+        ) from error
 
 
 def _is_finite(value: Any) -> bool:

@@ -9,7 +9,7 @@ from trl import RLOOConfig
 from trl.trainer.utils import get_callable_name
 
 from .answer_template import AnswerTemplate
-from .field_checks import check_fields
+from .field_checks import check_fields, check_schedule
 from .objective import REWARDS, Reward, RowReward, check_row_reward, log_mean_prob, power
 from .rollout.sampling_settings import check_sampling_settings
 
@@ -294,6 +294,7 @@ class LaTROConfig(RLOOConfig):
         if self.hub_token is not None:
             # With the end of a line it would be no header of HTTP, and stand in the error that says so
             self.hub_token = self.hub_token.strip()
+        check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
         self._check_sampling()
         self._check_reward_type()
         if self.reward_tokens is None:
