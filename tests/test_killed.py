@@ -64,6 +64,7 @@ def settings(folder: Path) -> list[str]:
         "load_best_model_at_end": True,
         "learning_rate": 3e-3,
         "disable_tqdm": True,
+        "verbose": True,  # a dictionary for every step
         "report_to": "none",
     }
     return [text for name, value in args.items() for text in (f"--{name}", str(value))]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from memory_worker import EVERY, STEPS
+from trl_latro.collapse_monitor import PromptColumns
 
 
 @pytest.mark.slow
@@ -18,7 +19,10 @@ def test_memory_does_not_grow_over_500_steps(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "memory.json").read_text())
     print(*found, sep="\n")
     assert [line["step"] for line in found] == list(range(EVERY, STEPS + 1, EVERY))
-    assert {line["tensors"] for line in found} == {found[0]["tensors"]}
+    # The monitor holds the last 16 rollouts and the best 16, which are some of the last or others
+    apart = 16 * len(PromptColumns._fields)
+    tensors = [line["tensors"] for line in found]
+    assert max(tensors) - min(tensors) <= apart, tensors
     # The log grows by an entry per line, and accelerate keeps the data loader of each evaluation
     objects = (found[-1]["objects"] - found[0]["objects"]) / (STEPS - EVERY)
     assert objects < 2, f"{objects} objects per step"

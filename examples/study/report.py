@@ -29,7 +29,7 @@ from .settings import TASKS
 
 ACCURACIES = ("greedy", "samples", "maj@k", "pass@k")
 # Those of the README
-MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "jepo", "permuted", "sft_gold")
+MAIN = ("base", "sft_answer", "rejection", "rlvr", "logprob", "prob", "power", "jepo", "permuted", "sft_gold")
 # Folders beside the runs, of word problems with another number of steps or another warm start
 MORE_STEPS, LONG_WARM_START = "more_steps", "long_warm_start"
 RIVALS = {
