@@ -37,6 +37,7 @@ RIVALS = {
     "rlvr": "RLVR",
     "sft_answer": "SFT on answers",
     "sft_gold": "SFT on gold rationales",
+    "rejection": "rejection sampling",
 }
 
 
