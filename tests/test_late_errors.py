@@ -333,7 +333,7 @@ def test_a_settings_file_may_say_no_and_hold_what_only_a_file_can(tmp_path: Path
     path = tmp_path / "settings.yaml"
     path.write_text(
         "learning_rate: 5e-7\nsave_strategy: 'no'\nreport_to: [none]\nrationale_stop_strings: [So, Thus]\nbeta: 0\n"
-        "lr_scheduler_kwargs: {num_cycles: 1}\nreward_clip_range: [-5.0, 5.0]\nbf16: false\nmin_p: null\n"
+        "lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 1}\nreward_clip_range: [-5.0, 5.0]\nbf16: false\nmin_p: null\n"
     )
     _, args, _ = make_parser().parse_args_and_config([f"--config={path}"])
     assert (args.learning_rate, args.rationale_stop_strings, args.beta) == (5e-7, ["So", "Thus"], 0)
