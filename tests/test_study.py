@@ -2,7 +2,9 @@
 """The house puzzle with its base model, and the study with very few steps, on it and on a model in SmolLM2's place."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ from study import gpu, gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
+from study.pool import make_runs  # noqa: E402
 from study.report import other_settings, overview, task_table, verdicts, warning, write_readme, write_report  # noqa: E402
 from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
@@ -289,6 +292,16 @@ def test_the_chosen_checkpoint_is_the_best_on_validation_questions() -> None:
     accuracy, step, weights = watch.best
     assert step == 0 and 0 < accuracy < 1 and [point["step"] for point in watch.curve] == [0, 5]
     assert torch.equal(weights["lm_head.weight"], good), "a copy, not what training goes on with"
+
+
+def be_killed(run: Run, output_dir: Path) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_run_that_is_killed_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="A run was killed, .* fewer --workers"):
+        make_runs([Run("house", "base", 0, steps=1, test_puzzles=4)], tmp_path, 1, be_killed, show=str)
 
 
 def made_run(method: str, seed: int, greedy: str, samples: str, tokens: float = 9.0, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def make_runs(
         workers (`int`): Runs at the same time.
         make (`Callable`): Makes a run and writes its file, at the very end.
         show (`Callable`): What the line of a run says of its result.
+
+    Raises:
+        `SystemExit`: a run was killed, and with it those beside it.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     check_old_runs(runs, output_dir)
@@ -80,6 +84,11 @@ def make_runs(
                     f"(about {left / 60:.0f} min left)",
                     flush=True,
                 )
+        except BrokenProcessPool as error:
+            raise SystemExit(
+                "A run was killed, as the system does when memory runs out. The finished ones are kept: start the same "
+                "command again, with fewer --workers."
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # the runs under way end, the others wait for the next call
             raise
