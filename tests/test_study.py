@@ -31,7 +31,16 @@ from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
 from study.pool import make_runs  # noqa: E402
-from study.report import other_settings, overview, task_table, verdicts, warning, write_readme, write_report  # noqa: E402
+from study.report import (  # noqa: E402
+    other_settings,
+    overview,
+    page_sections,
+    task_table,
+    verdicts,
+    warning,
+    write_readme,
+    write_report,
+)
 from study.run import Run, do_run, make_run  # noqa: E402
 from study.settings import TASKS, held_out_questions, training_questions  # noqa: E402
 from study.training import permute_answers, tell_answer  # noqa: E402
@@ -300,7 +309,7 @@ def be_killed(run: Run, output_dir: Path) -> dict[str, Any]:
 
 
 def test_a_run_that_is_killed_is_said_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="A run was killed, .* fewer --workers"):
+    with pytest.raises(ValueError, match="A run was killed, .* fewer --workers"):
         make_runs([Run("house", "base", 0, steps=1, test_puzzles=4)], tmp_path, 1, be_killed, show=str)
 
 
@@ -443,9 +452,7 @@ def test_runs_with_more_steps_stand_beside_the_base_model_of_their_seeds(tmp_pat
 def test_the_pages_show_the_results_beside_them() -> None:
     study = DOCS / "study"
     runs = read_runs(study)
-    sections = {name: "\n".join(task_table(of_task)) for name, of_task in runs.items()}
-    sections |= {name: other_settings(study, name, runs) for name in ("more_steps", "long_warm_start")}
-    pages = {DOCS / "results.md": {"verdicts": verdicts(runs), **sections}}
+    pages = {DOCS / "results.md": page_sections(study, runs)}
     pages[DOCS.parent / "README.md"] = {"results": "\n".join(overview(runs, study / "more_steps"))}
     for page, of_page in pages.items():
         for name, section in of_page.items():

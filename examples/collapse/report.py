@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 
 from study.measures import Runs, runs_of
-from study.report import percent, table_row, write_sections
+from study.report import percent, table_head, table_row, write_sections
 from study.settings import SAMPLES
 from trl_latro.evaluation.intervals import Metric, mean_metric
 
@@ -71,8 +71,7 @@ def details(runs: Runs) -> str:
 
 def accuracy_table(runs: Runs, name: str) -> list[str]:
     steps = [look["step"] for look in next(iter(runs.values()))[0]["looks"]]
-    lines = [table_row("Objective", "Seeds", *(f"step {step}" for step in steps))]
-    lines.append(table_row(*["---"] * (2 + len(steps))))
+    lines = table_head("Objective", "Seeds", *(f"step {step}" for step in steps))
     for method, seeds in runs.items():
         cells = [percent(accuracy(seeds, look, name)) for look in range(len(steps))]
         lines.append(table_row(OBJECTIVES[method].name, str(len(seeds)), *cells))
@@ -82,7 +81,7 @@ def accuracy_table(runs: Runs, name: str) -> list[str]:
 def each_seed_table(runs: Runs) -> list[str]:
     """The answer's log-prob and probability are of the first and the last training batch."""
     header = ["Objective", "Seed", "Samples right (%)", "Rationale, tokens", "Answer's log-prob", "Its probability"]
-    lines = [table_row(*header, "Seconds"), table_row(*["---"] * 7)]
+    lines = table_head(*header, "Seconds")
     for method, seeds in runs.items():
         for run in seeds:
             looks, updates = run["looks"], run["updates"]
@@ -113,7 +112,7 @@ def kinds_table(runs: Runs) -> list[str]:
     """Shares of guesses, right and wrong rationales, and the answer's log-prob after each."""
     kinds = ("guess", "right", "wrong")
     header = ["Model", *(f"{kind} (%)" for kind in kinds), *(f"log-prob, {kind}" for kind in kinds), "gold", "none"]
-    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    lines = table_head(*header)
     everyone = [run for seeds in runs.values() for run in seeds]
     for name, seeds, look in [("base", everyone, 0), *((OBJECTIVES[m].name, seeds, -1) for m, seeds in runs.items())]:
         cells = [f"{100 * share(seeds, look, kind):.1f}" for kind in kinds]
@@ -150,7 +149,7 @@ def arithmetic_table(runs: Runs) -> list[str]:
             for with_floor, floor in (("", 0.0), (", `jepo_floor` 1/16", GUESS))
         },
     }
-    lines = [table_row("Reward", "all reason", "all guess", "wins"), table_row(*["---"] * 4)]
+    lines = table_head("Reward", "all reason", "all guess", "wins")
     for name, (reasoning, guessing) in expected.items():
         winner = "reasoning" if reasoning > guessing else "guessing"
         lines.append(table_row(name, f"{reasoning:.2f}", f"{guessing:.2f}", winner))

@@ -64,7 +64,7 @@ def make_runs(
         show (`Callable`): What the line of a run says of its result.
 
     Raises:
-        `SystemExit`: a run was killed, and with it those beside it.
+        `ValueError`: a run was killed, and with it those beside it.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     check_old_runs(runs, output_dir)
@@ -85,9 +85,9 @@ def make_runs(
                     flush=True,
                 )
         except BrokenProcessPool as error:
-            raise SystemExit(
+            raise ValueError(
                 "A run was killed, as the system does when memory runs out. The finished ones are kept: start the same "
-                "command again, with fewer --workers."
+                "command again, and where several ran, with fewer --workers."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # the runs under way end, the others wait for the next call

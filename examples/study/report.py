@@ -45,14 +45,18 @@ def write_report(output_dir: Path) -> tuple[Path, Path]:
     """Write `results.md` and `results_per_seed.md` beside `output_dir`, between their marks, and `results.png`."""
     runs = read_runs(output_dir)
     page, seeds_page = output_dir.parent / "results.md", output_dir.parent / "results_per_seed.md"
-    sections = {"verdicts": verdicts(runs)}
-    sections |= {name: "\n".join(task_table(runs[name])) if name in runs else "No runs." for name in TASKS}
-    sections |= {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
-    write_sections(page, sections)
+    write_sections(page, page_sections(output_dir, runs))
     write_sections(seeds_page, {"details": "\n".join(details(runs))})
     picture = output_dir.parent / "results.png"
     draw(runs, picture)
     return page, picture
+
+
+def page_sections(output_dir: Path, runs: dict[str, Runs]) -> dict[str, str]:
+    """The generated parts of `results.md` by name."""
+    sections = {"verdicts": verdicts(runs)}
+    sections |= {name: "\n".join(task_table(runs[name])) if name in runs else "No runs." for name in TASKS}
+    return sections | {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
 
 
 def write_readme(output_dir: Path, page: Path) -> None:
@@ -83,7 +87,7 @@ def put_between(page: Path, begin: str, end: str, tables: str) -> None:
 
 def verdicts(runs: dict[str, Runs]) -> str:
     """Above RLVR, level with it or below; beside the base model, SFT on answers and rejection sampling; collapsed seeds."""
-    lines = [table_row("Method", *(TASKS[name].title for name in runs)), table_row(*["---"] * (1 + len(runs)))]
+    lines = table_head("Method", *(TASKS[name].title for name in runs))
     for method in METHODS:
         if method not in ("base", "rlvr") and any(method in of_task for of_task in runs.values()):
             cells = [verdict(method, of_task) if method in of_task else "-" for of_task in runs.values()]
@@ -94,19 +98,28 @@ def verdicts(runs: dict[str, Runs]) -> str:
 def verdict(method: str, runs: Runs) -> str:
     """As far as there are runs to compare it with."""
     found = [beside(to_rlvr)] if (to_rlvr := difference(method, "rlvr", runs)) else []
-    rivals = [over_seeds(runs[name], "samples").high for name in ("sft_answer", "rejection") if name in runs]
-    if len(rivals) == 2 and is_latro(method) and over_seeds(runs[method], "samples").low > max(rivals):
+    if is_latro(method) and is_clear(method, runs):
         found.append("clear")
     to_base = difference(method, "base", runs)
     if to_base and beside(to_base) != "above":
         found.append("below base" if beside(to_base) == "below" else "level with base")
-    if "base" in runs and (count := sum(collapsed(run, runs["base"]) for run in runs[method])):
+    if "base" in runs and (count := count_collapsed(method, runs)):
         found.append(f"{count} of {len(runs[method])} collapsed")
     return ", ".join(found) or "-"
 
 
 def is_latro(method: str) -> bool:
     return METHODS[method].title.startswith("LaTRO") and method != "permuted"
+
+
+def is_clear(method: str, runs: Runs) -> bool:
+    """Whether its interval is above those of SFT on answers and of rejection sampling."""
+    rivals = [over_seeds(runs[name], "samples").high for name in ("sft_answer", "rejection") if name in runs]
+    return len(rivals) == 2 and over_seeds(runs[method], "samples").low > max(rivals)
+
+
+def count_collapsed(method: str, runs: Runs) -> int:
+    return sum(collapsed(run, runs["base"]) for run in runs[method])
 
 
 def beside(of: Paired) -> str:
@@ -136,13 +149,13 @@ def task_table(runs: Runs) -> list[str]:
     k = num_samples(next(iter(runs.values()))[0])
     columns = ["greedy", "samples, T=1", f"maj@{k}", f"pass@{k}"]
     header = ["Method", "It sees", "Seeds", *columns, "Minus base", "Minus RLVR", "Tokens", "Collapsed"]
-    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    lines = table_head(*header)
     for method, seeds in runs.items():
         cells = [percent(over_seeds(seeds, name)) for name in ACCURACIES]
         differences = [difference_cells(difference(method, rival, runs))[0] for rival in ("base", "rlvr")]
         tokens = sum(map(tokens_of, seeds)) / len(seeds)
         is_judged = "base" in runs and method != "base"
-        count = f"{sum(collapsed(run, runs['base']) for run in seeds)} of {len(seeds)}" if is_judged else "-"
+        count = f"{count_collapsed(method, runs)} of {len(seeds)}" if is_judged else "-"
         of_method = METHODS[method]
         lines.append(
             table_row(of_method.title, of_method.sees, str(len(seeds)), *cells, *differences, f"{tokens:.1f}", count)
@@ -168,17 +181,20 @@ def overview(runs: dict[str, Runs], more_steps: Path) -> list[str]:
     runs = {name: of_task for name, of_task in runs.items() if "rlvr" in of_task}
     words = runs.get("word_problems", {})
     header = ["", "It sees", *(TASKS[name].title for name in runs), *(["minus base", "seeds"] if words else [])]
-    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    lines = table_head(*header)
     for method in MAIN:
         of_method = METHODS[method]
         seeds = [of_task.get(method) for of_task in runs.values()]
         if any(seeds):
             cells = [plain_percent(over_seeds(one, "samples")) if one else "-" for one in seeds]
-            gain = difference_cells(difference(method, "base", words))[0]
-            more = [gain, str(len(words.get(method, [])) or "-")] if words else []
-            lines.append(table_row(of_method.title, of_method.sees, *cells, *more))
-    for method, longer in (runs_of("word_problems", more_steps) if words else {}).items():  # the last task
-        title, cells = f"{METHODS[method].title}, {longer[0]['steps']} steps", ["-"] * (len(runs) - 1)
+            if words:
+                cells.append(difference_cells(difference(method, "base", words))[0])
+                cells.append(str(len(words.get(method, [])) or "-"))
+            lines.append(table_row(of_method.title, of_method.sees, *cells))
+    if not words:
+        return lines
+    for method, longer in runs_of("word_problems", more_steps).items():
+        title, cells = f"{METHODS[method].title}, {longer[0]['steps']} steps", ["-"] * (len(runs) - 1)  # the last task
         gain = difference_cells(paired(longer, words.get("base", []), "samples"))[0]
         accuracy = plain_percent(over_seeds(longer, "samples"))
         lines.append(table_row(title, METHODS[method].sees, *cells, accuracy, gain, str(len(longer))))
@@ -199,7 +215,7 @@ def differences_table(runs: Runs) -> list[str]:
     """Paired differences, each with its interval over questions and over seeds."""
     rivals = [method for method in RIVALS if method in runs]
     header = ["Method", *(f"minus {RIVALS[method]}, {over}" for method in rivals for over in ("questions", "seeds"))]
-    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    lines = table_head(*header)
     for method in runs:
         cells: list[str] = []
         for rival in rivals:
@@ -209,7 +225,7 @@ def differences_table(runs: Runs) -> list[str]:
 
 
 def measures_table(runs: Runs) -> list[str]:
-    lines = [table_row("Method", *MEASURES), table_row(*["---"] * (1 + len(MEASURES)))]
+    lines = table_head("Method", *MEASURES)
     for method, seeds in runs.items():
         values = [mean_of(seeds, name) for name in MEASURES]
         lines.append(table_row(METHODS[method].title, *("-" if value is None else short(value) for value in values)))
@@ -221,7 +237,7 @@ def each_seed_table(runs: Runs) -> list[str]:
     k = num_samples(next(iter(runs.values()))[0])
     header = ["Method", "Seed", "greedy", "samples, T=1", f"maj@{k}", f"pass@{k}", "Training, s"]
     header += ["Chosen step", "its samples, T=1", "Monitor warned at"]
-    lines = [table_row(*header), table_row(*["---"] * len(header))]
+    lines = table_head(*header)
     for method, seeds in runs.items():
         for run in seeds:
             metrics = [percent(question_mean(question_values(run, name))) for name in ACCURACIES]
@@ -251,6 +267,11 @@ def warning(run: dict[str, Any]) -> str:
     if objective is None or objective.get("self_reward_weight") == 0 or "warned_at" not in run:
         return "-"
     return "never" if run["warned_at"] is None else f"step {run['warned_at']}"
+
+
+def table_head(*cells: str) -> list[str]:
+    """The first two lines of a table."""
+    return [table_row(*cells), table_row(*["---"] * len(cells))]
 
 
 def table_row(*cells: str) -> str:
