@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # where DeepSpeed is installed, it need not look for a GPU
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other programs, threads that spin slow each other down
 
-import datasets
 import matplotlib
 import torch
 import transformers
@@ -53,6 +51,7 @@ from puzzles.common import is_correct, make_puzzles, write_answers
 from puzzles.dial import DialPuzzle
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.cli.common import saying_what_is_wrong
+from trl_latro.cli.noise import show_own_lines
 from trl_latro.durability.checkpoints import check_writable
 
 
@@ -215,11 +214,7 @@ def main(argv: list[str] | None = None) -> None:
 
     check_writable(args.output_dir)
     start = time.perf_counter()
-    # TRL 1.16 calls methods that transformers 5.23 has renamed
-    warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    show_own_lines()
     torch.set_num_threads(min(2, torch.get_num_threads()))  # more threads only slow a model of this size down
     transformers.set_seed(args.seed)
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -37,8 +36,6 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")  # where DeepSpeed is installed, 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other programs, threads that spin slow each other down
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import datasets
-import transformers
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -46,6 +43,7 @@ from rich.table import Table
 from transformers import TrainerCallback
 
 from trl_latro.cli.evaluate import EvaluationArguments, evaluate_to_folder
+from trl_latro.cli.noise import show_own_lines
 from trl_latro.cli.train import make_parser, train
 from trl_latro.evaluation.comparison import compare
 from trl_latro.evaluation.files import RESULTS, read_generations
@@ -198,11 +196,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--{name} must be at least 1, not {value}")
 
     start = time.perf_counter()
-    # TRL 1.16 calls methods that transformers 5.23 has renamed
-    warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    show_own_lines()
     console = Console(file=sys.stdout, highlight=False)
     task, model = args.output_dir / "word_problems", args.output_dir / "model"
     before, after = args.output_dir / "evaluations" / "warm_start", args.output_dir / "evaluations" / "latro"

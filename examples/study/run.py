@@ -5,16 +5,15 @@ import gc
 import json
 import tempfile
 import time
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 import torch
 import transformers
 
+from trl_latro.cli.noise import show_own_lines
 from trl_latro.evaluation import Evaluation
 from trl_latro.evaluation.metrics import question_metrics
 from trl_latro.objective import group_correlation
@@ -51,11 +50,7 @@ class Run(NamedTuple):
 
 def make_quiet() -> None:
     """One thread, and no lines but those of the study."""
-    # TRL 1.16 calls methods that transformers 5.23 has renamed
-    warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    show_own_lines()
     torch.set_num_threads(1)
 
 

@@ -33,6 +33,14 @@ def hide_bars() -> None:
     datasets.disable_progress_bars()
 
 
+def show_own_lines() -> None:
+    """For a script with lines of its own: the libraries' are left out from here on."""
+    # TRL 1.16 calls methods that transformers 5.23 has renamed
+    warnings.filterwarnings("ignore", ".* is deprecated and will be removed in v6", FutureWarning)
+    transformers.logging.set_verbosity_error()
+    hide_bars()
+
+
 def _is_not_about_the_cpu(record: logging.LogRecord) -> bool:
     # Said wherever DeepSpeed is installed and there is no GPU, also where it is not used
     return not record.getMessage().startswith("Setting accelerator to CPU.")
