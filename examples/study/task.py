@@ -8,6 +8,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from trl_latro.grading import Grader, grade_answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyTask(ABC):
@@ -24,6 +26,8 @@ class StudyTask(ABC):
         max_completion_length (`int`): Longest rationale in tokens.
         test_questions (`int`), test_samples (`int`): Questions of the metrics, and samples of each.
         curve_every (`int`), curve_samples (`int`): Steps between looks at the validation questions, and samples of each.
+        grader (`Callable[[str, dict[str, Any]], bool]`, *optional*, defaults to [`grade_answer`]): Compares an extracted
+            answer with the row's.
         device (`str`, *optional*, defaults to `"cpu"`): Where it is trained and evaluated.
     """
 
@@ -38,11 +42,12 @@ class StudyTask(ABC):
     test_samples: int
     curve_every: int
     curve_samples: int
+    grader: Grader = grade_answer
     device: str = "cpu"
 
     @abstractmethod
-    def find_base(self) -> Path:
-        """The folder of the base model."""
+    def find_base(self) -> str | Path:
+        """The base model, a folder or a name on the Hub."""
 
     @abstractmethod
     def draw_training(self, seed: int, count: int) -> Dataset:
@@ -55,3 +60,10 @@ class StudyTask(ABC):
     @property
     def rows_per_step(self) -> int:
         return self.prompts * self.samples
+
+
+def draw_questions(rows: Dataset, seed: int, count: int) -> Dataset:
+    """`count` of the rows at random; raises `ValueError` where there are fewer."""
+    if count > len(rows):
+        raise ValueError(f"{count} questions are asked for, but there are {len(rows)} to train on: take fewer steps.")
+    return rows.shuffle(seed=seed).select(range(count))

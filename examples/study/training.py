@@ -45,9 +45,9 @@ class Trained(NamedTuple):
 
 
 def load_base(task: StudyTask, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    folder = task.find_base()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(task.device).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
+    base = task.find_base()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(task.device).eval()
+    return model, AutoTokenizer.from_pretrained(base)
 
 
 def evaluate_model(
@@ -67,6 +67,7 @@ def evaluate_model(
         tokenizer,
         questions,
         ANSWER_TEMPLATE.text,
+        task.grader,
         num_samples=num_samples,
         max_completion_length=task.max_completion_length,
         batch_size=500,
@@ -134,7 +135,7 @@ def train_latro(
     )
     questions = training_questions(task, seed, steps) if questions is None else questions
     # Without a reward of its own it has that of a verifier (RLVR)
-    reward_funcs = None if config.scores_answers else AccuracyReward(tokenizer, config)
+    reward_funcs = None if config.scores_answers else AccuracyReward(tokenizer, config, task.grader)
     data: dict[str, Any] = {"train_dataset": questions, "processing_class": tokenizer, "reward_funcs": reward_funcs}
     latro = trainer(model, config, **data)
     trained = run_trainer(latro, callback)
@@ -158,7 +159,9 @@ def make_rloo(
         **settings,
     )
     answers = LaTROConfig(answer_template=ANSWER_TEMPLATE.text, **settings)
-    return RLOOTrainer(model, AccuracyReward(tokenizer, answers), config, questions, processing_class=tokenizer)
+    return RLOOTrainer(
+        model, AccuracyReward(tokenizer, answers, task.grader), config, questions, processing_class=tokenizer
+    )
 
 
 def run_trainer(trainer: Trainer, callback: TrainerCallback) -> PreTrainedModel:
