@@ -18,10 +18,23 @@ import pytest
 import transformers
 
 
+SHARED_MEMORY = Path("/dev/shm")
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """What a test samples does not depend on the tests before it."""
     transformers.set_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_buffers_of_deepspeed() -> Iterator[None]:
+    """On a CPU each process of DeepSpeed leaves 66 MiB of shared memory, which would count as used until a restart."""
+    pattern = "deepspeed_allreduce_buffer_*"
+    before = set(SHARED_MEMORY.glob(pattern))
+    yield
+    for buffer in set(SHARED_MEMORY.glob(pattern)) - before:
+        buffer.unlink()
 
 
 @pytest.fixture

@@ -14,16 +14,19 @@ class Method:
         title (`str`): Its name in tables.
         sees (`str`): What it learns from, beside the questions.
         objective (`dict[str, Any]`, *optional*): Settings of `LaTROConfig`, for those that `LaTROTrainer` runs.
+        is_control (`bool`): Whether every question has the answer of another one: it must not learn to reason.
     """
 
     title: str
     sees: str
     objective: dict[str, Any] | None = None
+    is_control: bool = False
 
 
 PROB = {"reward_type": "prob"}  # of the answer alone
+NO_ANSWER_TERM = {"answer_coef": 0.0}
 ALL = {"reward_tokens": "template_and_answer"}
-ANSWERS, VERIFIER = "answers", "a verifier"
+ANSWERS, OTHER_ANSWERS, VERIFIER = "answers", "answers of other questions", "a verifier"
 
 METHODS = {
     "base": Method("base model", "nothing"),
@@ -40,7 +43,10 @@ METHODS = {
     "prob": Method("LaTRO, `prob`", ANSWERS, PROB),
     "prob_all": Method("LaTRO, `prob` of template and answer", ANSWERS, PROB | ALL),
     "mean_prob_all": Method("LaTRO, `mean_prob` of template and answer", ANSWERS, {"reward_type": "mean_prob"} | ALL),
-    "prob_coef_0": Method("LaTRO, `prob`, `answer_coef` 0", ANSWERS, PROB | {"answer_coef": 0.0}),
+    "prob_coef_0": Method("LaTRO, `prob`, `answer_coef` 0", ANSWERS, PROB | NO_ANSWER_TERM),
     "prob_frozen": Method("LaTRO, `prob`, frozen scorer", ANSWERS, PROB | {"scorer": "reference"}),
-    "permuted": Method("LaTRO, `prob`, permuted answers", "answers of other questions", PROB),
+    "permuted": Method("LaTRO, `prob`, permuted answers", OTHER_ANSWERS, PROB, is_control=True),
+    "permuted_coef_0": Method(
+        "LaTRO, `prob`, permuted, `answer_coef` 0", OTHER_ANSWERS, PROB | NO_ANSWER_TERM, is_control=True
+    ),
 }

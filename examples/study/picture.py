@@ -48,7 +48,7 @@ def draw(runs: dict[str, Runs], path: Path) -> None:
     methods = [method for method in METHODS if any(method in of_task for of_task in runs.values())]
     lines = [Line2D([], [], color=COLOURS[method], linewidth=2, label=plain(method)) for method in methods]
     points = [Line2D([], [], color="black", marker=MARKERS[name], linestyle="", label=NAMES[name]) for name in MARKERS]
-    figure.legend(handles=[*lines, *points], loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(handles=[*lines, *points], loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=80)
     plt.close(figure)
 

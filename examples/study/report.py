@@ -109,7 +109,7 @@ def verdict(method: str, runs: Runs) -> str:
 
 
 def is_latro(method: str) -> bool:
-    return METHODS[method].title.startswith("LaTRO") and method != "permuted"
+    return METHODS[method].title.startswith("LaTRO") and not METHODS[method].is_control
 
 
 def is_clear(method: str, runs: Runs) -> bool:

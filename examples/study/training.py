@@ -79,7 +79,7 @@ def evaluate_model(
 def train(task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback) -> Trained:
     """The model after `steps` optimizer steps of a method of `METHODS` other than "base"."""
     questions = training_questions(task, seed, steps)
-    if method == "permuted":
+    if METHODS[method].is_control:
         questions = permute_answers(questions, seed)
     objective = METHODS[method].objective
     if objective is not None:
