@@ -34,13 +34,14 @@ from study.methods import METHODS  # noqa: E402
 from study.mixed_math_task import MixedMathTask  # noqa: E402
 from study.pool import make_runs  # noqa: E402
 from study.report import (  # noqa: E402
+    hedging_table,
+    other_pages,
     other_settings,
     overview,
     page_sections,
     task_table,
     verdicts,
     warning,
-    write_readme,
     write_report,
 )
 from study.run import Run, do_run, make_run  # noqa: E402
@@ -454,7 +455,7 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     marks = {
         name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->")
-        for name in ("verdicts", *TASKS, "more_steps", "long_warm_start", "results")
+        for name in ("verdicts", *TASKS, "more_steps", "long_warm_start")
     }
     sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
     of_tasks = "\n\n".join(sections[name] for name in (*TASKS, "more_steps", "long_warm_start"))
@@ -470,13 +471,10 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     details = (tmp_path / "results_per_seed.md").read_text()
     assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
 
-    readme = tmp_path / "README.md"
-    readme.write_text(f"Before.\n{sections['results']}\nAfter.\n")
-    write_readme(tmp_path / "study", readme)
-    assert "| LaTRO, `prob` |" not in readme.read_text(), "nothing to compare it with"
+    assert len(overview(read_runs(tmp_path / "study"), tmp_path / "more_steps")) == 2, "nothing to compare it with"
     (tmp_path / "study" / "dial-rlvr-0.json").write_text(json.dumps(made_run("rlvr", 0, "1100", "8400")))
-    write_readme(tmp_path / "study", readme)
-    assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in readme.read_text()
+    of_readme = overview(read_runs(tmp_path / "study"), tmp_path / "more_steps")
+    assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in of_readme
 
     page.write_text("No marks.\n")
     with pytest.raises(ValueError, match="should hold the lines"):
@@ -506,11 +504,27 @@ def test_runs_with_more_steps_stand_beside_the_base_model_of_their_seeds(tmp_pat
     ]
 
 
+def test_hedging_is_shown_beside_the_base_model_of_the_same_seeds() -> None:
+    def made(method: str, seed: int, samples: str, own: float, gold: float) -> dict[str, Any]:
+        run = made_run(method, seed, "0000", samples)
+        run["metrics"] |= {"answer_logp_sample_rationale": [own, 0, 0], "answer_logp_gold_rationale": [gold, 0, 0]}
+        return run
+
+    runs = {method: [made(method, 1, "4400", -5.0, -1.0)] for method in ("logprob", "jepo", "power")}
+    runs["base"] = [made("base", seed, str(seed) * 4, -10.0 - seed, -0.125 * seed) for seed in (0, 2, 4)]
+    runs["base"].append(made("base", 1, "2222", -9.0, -0.5))
+    runs["prob"] = [made("prob", seed, "8888", -4.0 - seed, -0.25) for seed in (0, 2)]
+    _, _, logprob, _, power, prob = hedging_table(runs)
+    assert logprob == "| `logprob` | 1 | 25.0 (25.0 to 25.0) | 25.0 (0.0 to 50.0) | -9.0 -> -5.0 | -0.50 -> -1.00 |"
+    assert power.startswith("| `power` 0.5 |")
+    assert prob == "| `prob` | 2 | 12.5 (12.5 to 12.5) | 100.0 (100.0 to 100.0) | -11.0 -> -5.0 | -0.12 -> -0.25 |"
+
+
 def test_the_pages_show_the_results_beside_them() -> None:
     study = DOCS / "study"
     runs = read_runs(study)
     pages = {DOCS / "results.md": page_sections(study, runs)}
-    pages[DOCS.parent / "README.md"] = {"results": "\n".join(overview(runs, study / "more_steps"))}
+    pages |= other_pages(study, ROOT)
     for page, of_page in pages.items():
         for name, section in of_page.items():
             shown = page.read_text().partition(f"<!-- {name}: written by examples/study -->")[2]

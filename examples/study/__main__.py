@@ -6,7 +6,7 @@
 
 Each run leaves a small file in the output folder; a run that has one is not made again, so that a stopped study
 continues where it was. At the end the tables in `results.md` and `results_per_seed.md` and the picture `results.png`,
-beside that folder, are written from all files in it, and the README's table from those of docs/study. With
+beside that folder, are written from all files in it, and those of README and `collapse.md` from docs/study. With
 `--from-scratch` the files of the runs asked for are deleted first; with `--report` no run is made.
 """
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder
 
 from study.methods import METHODS
 from study.pool import make_runs
-from study.report import write_readme, write_report
+from study.report import write_other_pages, write_report
 from study.run import Run, do_run, show
 from study.settings import TASKS
 from trl_latro.cli.common import saying_what_is_wrong
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
         make_runs(runs, args.output_dir, args.workers, do_run, show)
     page, picture = write_report(args.output_dir)
     if args.output_dir == RESULTS:
-        write_readme(RESULTS, ROOT / "README.md")
+        write_other_pages(RESULTS, ROOT)
     print(f"Tables in {page}, picture in {picture}")
 
 

@@ -59,9 +59,19 @@ def page_sections(output_dir: Path, runs: dict[str, Runs]) -> dict[str, str]:
     return sections | {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
 
 
-def write_readme(output_dir: Path, page: Path) -> None:
-    """Write the README's results: accuracy of samples on every task, and what was gained on word problems."""
-    write_sections(page, {"results": "\n".join(overview(read_runs(output_dir), output_dir / MORE_STEPS))})
+def write_other_pages(output_dir: Path, root: Path) -> None:
+    """Write the results that other pages of the repository show."""
+    for page, sections in other_pages(output_dir, root).items():
+        write_sections(page, sections)
+
+
+def other_pages(output_dir: Path, root: Path) -> dict[Path, dict[str, str]]:
+    """The generated parts of the README and of `collapse.md` by name."""
+    runs = read_runs(output_dir)
+    return {
+        root / "README.md": {"results": "\n".join(overview(runs, output_dir / MORE_STEPS))},
+        root / "docs" / "collapse.md": {"hedging": "\n".join(hedging_table(runs["word_problems"]))},
+    }
 
 
 def write_sections(page: Path, sections: dict[str, str], writer: str = "examples/study") -> None:
@@ -199,6 +209,34 @@ def overview(runs: dict[str, Runs], more_steps: Path) -> list[str]:
         accuracy = plain_percent(over_seeds(longer, "samples"))
         lines.append(table_row(title, METHODS[method].sees, *cells, accuracy, gain, str(len(longer))))
     return lines
+
+
+def hedging_table(runs: Runs) -> list[str]:
+    """What rewards did to accuracy and to the answer's log-prob: means over the seeds, before with the same seeds."""
+    lines = table_head(
+        "Reward",
+        "Seeds",
+        "Samples right before (%)",
+        "after (%)",
+        "Answer's log-prob, own rationale",
+        "after the solution",
+    )
+    for method in ("logprob", "jepo", "power", "prob"):
+        after = runs[method]
+        seeds = {run["seed"] for run in after}
+        before = [run for run in runs["base"] if run["seed"] in seeds]
+        changes = [
+            f"{mean_logp(before, rationale):.{digits}f} -> {mean_logp(after, rationale):.{digits}f}"
+            for rationale, digits in (("sample", 1), ("gold", 2))
+        ]
+        accuracies = [plain_percent(over_seeds(of, "samples")) for of in (before, after)]
+        title = METHODS[method].title.removeprefix("LaTRO, ")
+        lines.append(table_row(title, str(len(after)), *accuracies, *changes))
+    return lines
+
+
+def mean_logp(runs: list[dict[str, Any]], rationale: str) -> float:
+    return sum(run["metrics"][f"answer_logp_{rationale}_rationale"][0] for run in runs) / len(runs)
 
 
 def details(runs: dict[str, Runs]) -> list[str]:
