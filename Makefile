@@ -23,7 +23,7 @@ smollm2: .venv/.smollm2-installed
 study: .venv/.quickstart-installed
 	.venv/bin/python examples/study $(ARGS)
 
-# The same with SmolLM2-135M-Instruct on word problems: 8 GB of memory for each of two runs at a time
+# The same with SmolLM2-135M-Instruct on word problems: 9 GB of memory for each of two runs at a time
 study-smollm2: .venv/.quickstart-installed .venv/.smollm2-installed
 	.venv/bin/python examples/study --tasks word_problems \
 		--methods base sft_answer sft_gold rejection rlvr logprob jepo power prob permuted $(ARGS)
