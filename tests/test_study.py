@@ -42,6 +42,7 @@ from study.report import (  # noqa: E402
     task_table,
     verdicts,
     warning,
+    write_other_pages,
     write_report,
 )
 from study.run import Run, do_run, make_run  # noqa: E402
@@ -471,10 +472,16 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     details = (tmp_path / "results_per_seed.md").read_text()
     assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
 
-    assert len(overview(read_runs(tmp_path / "study"), tmp_path / "more_steps")) == 2, "nothing to compare it with"
+    readme, collapse = tmp_path / "README.md", tmp_path / "docs" / "collapse.md"
+    collapse.parent.mkdir()
+    for other, name in ((readme, "results"), (collapse, "hedging")):
+        other.write_text(f"Before.\n<!-- {name}: written by examples/study -->\nold\n<!-- end of {name} -->\nAfter.\n")
+    write_other_pages(tmp_path / "study", tmp_path)
+    assert "| LaTRO, `prob` |" not in readme.read_text(), "nothing to compare it with"
     (tmp_path / "study" / "dial-rlvr-0.json").write_text(json.dumps(made_run("rlvr", 0, "1100", "8400")))
-    of_readme = overview(read_runs(tmp_path / "study"), tmp_path / "more_steps")
-    assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in of_readme
+    write_other_pages(tmp_path / "study", tmp_path)
+    assert "| LaTRO, `prob` | answers | 37.5 (0.0 to 75.0) |" in readme.read_text()
+    assert "| Reward | Seeds |" in collapse.read_text() and "old" not in collapse.read_text(), "no word problems yet"
 
     page.write_text("No marks.\n")
     with pytest.raises(ValueError, match="should hold the lines"):

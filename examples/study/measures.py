@@ -67,6 +67,12 @@ def over_seeds(runs: list[dict[str, Any]], name: str) -> Metric:
     return question_mean(np.mean([question_values(run, name) for run in runs], axis=0))
 
 
+def with_seeds_of(others: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs whose seed one of the others has too."""
+    seeds = {run["seed"] for run in others}
+    return [run for run in runs if run["seed"] in seeds]
+
+
 class Paired(NamedTuple):
     """
     A method less another one on the same questions, with the seeds that both have.

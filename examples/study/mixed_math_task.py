@@ -73,27 +73,29 @@ class MixedMathTask(StudyTask):
             ]
         )
 
-    def _train(self) -> Dataset:
-        """Each question once, and none that is tested; always in the same order."""
-        seen = set(map(question_of, self._load("test")))
-        rows = self._load("train")
+    def _split(self) -> tuple[Dataset, Dataset, Dataset]:
+        """Questions to test, to validate and to train on: of the last two each one once, and none that is tested."""
+        test, rows = self._load("test"), self._load("train")
+        seen = set(map(question_of, test))
         new = []
         for index, row in enumerate(rows):
             question = question_of(row)
             if question not in seen:
                 seen.add(question)
                 new.append(index)
-        return rows.select(new).shuffle(seed=0)
+        rows = rows.select(new).shuffle(seed=0)
+        return test, rows.select(range(VALIDATION_QUESTIONS)), rows.select(range(VALIDATION_QUESTIONS, len(rows)))
 
     def find_base(self) -> str:
         return self.model_name_or_path
 
     def draw_training(self, seed: int, count: int) -> Dataset:
-        rows = self._train()
-        return draw_questions(rows.select(range(VALIDATION_QUESTIONS, len(rows))), seed, count)
+        _, _, rows = self._split()
+        return draw_questions(rows, seed, count)
 
     def draw_held_out(self) -> tuple[Dataset, Dataset]:
-        return self._load("test"), self._train().select(range(VALIDATION_QUESTIONS))
+        test, validation, _ = self._split()
+        return test, validation
 
 
 def question_of(row: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
 """The study's tables, from the files of its runs, between marks of the pages."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .measures import (
     read_runs,
     runs_of,
     tokens_of,
+    with_seeds_of,
 )
 from .methods import METHODS
 from .picture import draw
@@ -70,7 +72,7 @@ def other_pages(output_dir: Path, root: Path) -> dict[Path, dict[str, str]]:
     runs = read_runs(output_dir)
     return {
         root / "README.md": {"results": "\n".join(overview(runs, output_dir / MORE_STEPS))},
-        root / "docs" / "collapse.md": {"hedging": "\n".join(hedging_table(runs["word_problems"]))},
+        root / "docs" / "collapse.md": {"hedging": "\n".join(hedging_table(runs.get("word_problems", {})))},
     }
 
 
@@ -178,8 +180,7 @@ def other_settings(output_dir: Path, name: str, runs: dict[str, Runs]) -> str:
     others = runs_of("word_problems", output_dir / name)
     if not others:
         return "No runs."
-    seeds = {run["seed"] for of_method in others.values() for run in of_method}
-    base = [run for run in runs.get("word_problems", {}).get("base", []) if run["seed"] in seeds]
+    base = with_seeds_of(list(chain.from_iterable(others.values())), runs.get("word_problems", {}).get("base", []))
     return "\n".join(task_table(({"base": base} if base else {}) | others))
 
 
@@ -222,9 +223,8 @@ def hedging_table(runs: Runs) -> list[str]:
         "after the solution",
     )
     for method in ("logprob", "jepo", "power", "prob"):
-        after = runs[method]
-        seeds = {run["seed"] for run in after}
-        before = [run for run in runs["base"] if run["seed"] in seeds]
+        if not (after := runs.get(method, [])) or not (before := with_seeds_of(after, runs.get("base", []))):
+            continue
         changes = [
             f"{mean_logp(before, rationale):.{digits}f} -> {mean_logp(after, rationale):.{digits}f}"
             for rationale, digits in (("sample", 1), ("gold", 2))
