@@ -372,6 +372,18 @@ def test_a_run_that_is_killed_is_said_in_a_sentence(tmp_path: Path) -> None:
         make_runs([Run("house", "base", 0, steps=1, test_puzzles=4)], tmp_path, 1, be_killed, show=str)
 
 
+def leave_a_file(run: Run, output_dir: Path) -> dict[str, Any]:
+    with run.path(output_dir).open("x") as file:
+        json.dump(run._asdict(), file)
+    return run._asdict()
+
+
+def test_a_run_that_is_named_twice_is_made_once(tmp_path: Path) -> None:
+    run = Run("house", "base", 0, steps=1, test_puzzles=4)
+    make_runs([run, run], tmp_path, 1, leave_a_file, show=str)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def made_run(method: str, seed: int, greedy: str, samples: str, tokens: float = 9.0, **more: Any) -> dict[str, Any]:
     return {
         "task": "dial",

@@ -57,7 +57,7 @@ def make_runs(
     Make those runs that have no file yet.
 
     Args:
-        runs (`list[Run]`): The runs, in their order.
+        runs (`list[Run]`): The runs, in their order; one that is named twice is made once.
         output_dir (`Path`): Folder of their files.
         workers (`int`): Runs at the same time.
         make (`Callable`): Makes a run and writes its file, at the very end.
@@ -68,6 +68,7 @@ def make_runs(
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     check_old_runs(runs, output_dir)
+    runs = list(dict.fromkeys(runs))
     waiting = [run for run in runs if not run.path(output_dir).exists()]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them made before", flush=True)
 
