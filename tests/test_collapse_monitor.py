@@ -23,12 +23,13 @@ from hub_server import serve
 from trl_latro import LaTROConfig, LaTROTrainer
 from trl_latro.collapse_monitor import (
     CollapseMonitor,
+    PromptColumns,
     advise,
     prompt_columns,
     ratio_of_means,
     standard_errors,
 )
-from trl_latro.objective import REWARDS, assign_credit
+from trl_latro.objective import REWARDS, assign_credit, leave_one_out
 from trl_latro.samples import prob_if_right
 
 
@@ -64,12 +65,29 @@ def credit_of(reward_type: str, logps: Tensor, num_generations: int = 16) -> Ten
     ).advantages
 
 
-def watch(reward_type: str, shares: list[tuple[float, float]], seed: int = 0) -> int | None:
+def observe(
+    monitor: CollapseMonitor,
+    lengths: Tensor,
+    reward_type: str,
+    logps: Tensor,
+    num_generations: int = 16,
+    metrics: dict[str, float] | None = None,
+    cost_of_token: float = 0.0,
+) -> None:
+    """Show the monitor samples whose reward has another part too, which costs something for each token."""
+    by_self = credit_of(reward_type, logps, num_generations)
+    of_all = by_self - cost_of_token * leave_one_out(lengths, num_generations)
+    monitor.observe(lengths, of_all, by_self, logps, num_generations, metrics or {})
+
+
+def watch(
+    reward_type: str, shares: list[tuple[float, float]], seed: int = 0, cost_of_token: float = 0.0
+) -> int | None:
     """The update after which the monitor warns, `None` if it does not."""
     monitor = CollapseMonitor(stop=False)
     for update, (reasons, right) in enumerate(shares, start=1):
         lengths, logps = samples(reasons, right, 1000 * seed + update)
-        monitor.observe(lengths, credit_of(reward_type, logps), logps, 16, {})
+        observe(monitor, lengths, reward_type, logps, cost_of_token=cost_of_token)
         if monitor.diagnosis() is not None:
             return update
     return None
@@ -88,6 +106,17 @@ def test_rewards_for_which_reasoning_wins_on_the_same_samples_are_not_warned_of(
     assert watch(reward_type, [(0.4 + 0.01 * update, 0.22 + 0.012 * update) for update in range(50)], seed) is None
 
 
+@pytest.mark.parametrize("reward_type", ["prob", "jepo"])
+def test_a_kl_or_a_penalty_for_which_shorter_wins_is_no_collapse(reward_type: str) -> None:
+    """Rationales that leave the reference model's short ones cost a KL, and those without an end a penalty."""
+    assert watch(reward_type, [(0.4 + 0.01 * update, 0.5) for update in range(20)], cost_of_token=1.0) is None
+
+
+def test_a_reward_from_outside_for_which_longer_wins_outweighs_the_self_reward() -> None:
+    assert watch("logprob", [(0.4, 0.22)] * 3) is not None
+    assert watch("logprob", [(0.4, 0.22)] * 3, cost_of_token=-1.0) is None
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("reward_type", ["logprob", "prob", "jepo"])
 def test_a_healthy_training_and_one_that_learns_nothing_are_not_warned_of(reward_type: str, seed: int) -> None:
@@ -103,7 +132,7 @@ def test_hedging_is_seen_where_lengths_tell_nothing() -> None:
     for update in range(12):
         _, logps = samples(1.0, 0.4, seed=update)
         logps = logps + min(update / 8, 1.0) * (GUESS - logps)
-        monitor.observe(torch.randn(256), credit_of("logprob", logps), logps, 16, {})
+        observe(monitor, torch.randn(256), "logprob", logps)
         diagnoses.append(monitor.diagnosis())
     assert diagnoses[0] is None and "hedge" in str(diagnoses[-1].reason)
 
@@ -121,7 +150,7 @@ def of_a_real_task(after_right: float, after_wrong: float) -> CollapseMonitor:
         done = update / 11
         before, after = torch.where(right, -0.02, -18.0), torch.where(right, after_right, after_wrong)
         logps = (before + done * (after - before)).flatten()
-        monitor.observe(torch.full((128,), 40.0), credit_of("logprob", logps, 8), logps, 8, {})
+        observe(monitor, torch.full((128,), 40.0), "logprob", logps, 8)
     return monitor
 
 
@@ -141,7 +170,7 @@ def test_the_answers_that_are_right_may_become_less_sure_where_more_are_right() 
     for update in range(12):
         lengths, logps = samples(1.0, 0.4 + 0.03 * update, seed=update)
         logps = logps.clamp(max=RIGHT - 0.03 * update)
-        monitor.observe(lengths, credit_of("logprob", logps), logps, 16, {})
+        observe(monitor, lengths, "logprob", logps)
         assert monitor.diagnosis() is None
 
 
@@ -155,10 +184,14 @@ def test_how_sure_the_model_is_of_the_answers_it_gets_right() -> None:
 def test_covariances_are_within_prompts() -> None:
     """Long prompts with likely answers are no reason to write more."""
     lengths = torch.tensor([3.0, 3.0, 30.0, 30.0])
-    columns = prompt_columns(lengths, torch.tensor([1.0, -1.0, 2.0, -2.0]), torch.tensor([-5.0, -4.0, -0.1, -0.2]), 2)
-    assert columns.length_credit.tolist() == columns.length_prob.tolist() == [0.0, 0.0]
-    columns = prompt_columns(torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, -2.0]), 2)
-    assert columns.length_credit.item() == pytest.approx(1.0) and columns.length_prob.item() == pytest.approx(-1.0)
+    advantages, logps = torch.tensor([1.0, -1.0, 2.0, -2.0]), torch.tensor([-5.0, -4.0, -0.1, -0.2])
+    columns = prompt_columns(lengths, advantages, -advantages, logps, 2)
+    assert columns.length_credit.tolist() == columns.length_self_credit.tolist() == [0.0, 0.0]
+    assert columns.length_prob.tolist() == [0.0, 0.0]
+    advantages, logps = torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, -2.0])
+    columns = prompt_columns(torch.tensor([1.0, 2.0]), advantages, -advantages, logps, 2)
+    of_lengths = (columns.length_credit, columns.length_self_credit, columns.length_prob)
+    assert [one.item() for one in of_lengths] == pytest.approx([1.0, -1.0, -1.0])
     assert columns.answer_probs.item() == pytest.approx((math.exp(-1) + math.exp(-2)) / 2)
     assert columns.square_probs.item() == pytest.approx((math.exp(-2) + math.exp(-4)) / 2)
 
@@ -188,7 +221,7 @@ def test_rationales_that_stop_too_early_are_seen_after_a_good_time() -> None:
         lengths, logps = samples(1.0, 0.5 + 0.03 * min(update, 10), seed=update)
         if update >= 10:
             lengths, logps = lengths - 8, torch.full_like(logps, WRONG)
-        monitor.observe(lengths, credit_of("prob", logps), logps, 16, {})
+        observe(monitor, lengths, "prob", logps)
         diagnoses.append(monitor.diagnosis())
     assert diagnoses[9] is None and "stop before it has come to the answer" in str(diagnoses[-1])
 
@@ -198,14 +231,14 @@ def test_harder_prompts_are_no_collapse() -> None:
     monitor = CollapseMonitor(stop=False)
     for update in range(20):
         lengths, logps = samples(1.0, 0.8 if update < 10 else 0.3, seed=update)
-        monitor.observe(lengths + (update >= 10), credit_of("prob", logps), logps, 16, {})
+        observe(monitor, lengths + (update >= 10), "prob", logps)
         assert monitor.diagnosis() is None
 
 
 def collapsing(monitor: CollapseMonitor, metrics: dict[str, float], seed: int = 0) -> None:
     """Show the monitor 64 prompts for which guessing wins."""
     lengths, logps = samples(0.4, 0.22, seed, prompts=64)
-    monitor.observe(lengths, credit_of("logprob", logps), logps, 16, metrics)
+    observe(monitor, lengths, "logprob", logps, 16, metrics)
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -236,7 +269,7 @@ def test_the_warning_says_which_metrics_moved(caplog: pytest.LogCaptureFixture) 
         lengths, logps = samples(1.0, 0.4, seed=update)
         logps = logps + min(update / 8, 1.0) * (GUESS - logps)
         metrics = {"latro/answer_prob": 0.25 - update / 100, "completions/mean_length": 28.0}
-        monitor.observe(lengths, credit_of("prob", logps), logps, 16, metrics | gains.get(update, {}))
+        observe(monitor, lengths, "prob", logps, 16, metrics | gains.get(update, {}))
     with caplog.at_level(logging.WARNING):
         monitor.on_step_end(LaTROConfig("unused", use_cpu=True, bf16=False), TrainerState(), TrainerControl())
     moved = (
@@ -342,7 +375,7 @@ def test_a_resumed_monitor_goes_on() -> None:
         lengths, logps = samples(0.5, 0.8, seed=update)
         metrics = {"latro/rationale_gain": float(update)} if whole.wants_rationale_gain else {}
         for monitor in (whole, stopped):
-            monitor.observe(lengths, credit_of("prob", logps), logps, 16, metrics)
+            observe(monitor, lengths, "prob", logps, 16, metrics)
         resumed = CollapseMonitor(stop=False)
         resumed.load_state(stopped.state())
         stopped = resumed
@@ -353,6 +386,25 @@ def test_a_resumed_monitor_goes_on() -> None:
 
 def length_of(completions: list[str], **kwargs: Any) -> list[float]:
     return [float(len(completion)) for completion in completions]
+
+
+@pytest.mark.parametrize("reward_type", ["prob", "jepo"])
+def test_the_trainer_shows_it_the_self_reward_without_what_else_is_rewarded(tmp_path: Path, reward_type: str) -> None:
+    tokenizer = tiny.byte_level_tokenizer(num_merges=80)
+    shown = []
+    for penalty in (0.0, 5.0):
+        args = cpu_config(
+            str(tmp_path), max_completion_length=150, max_steps=1, reward_type=reward_type, unfinished_penalty=penalty
+        )
+        data = tiny.tiny_dataset()
+        trainer = LaTROTrainer(tiny.tiny_model(tokenizer), args, data, processing_class=tokenizer)
+        trainer.train()
+        ((columns, _),) = trainer._monitor.state()["first"]
+        shown.append(PromptColumns(*columns))
+    without, penalized = shown
+    assert not torch.allclose(without.length_credit, penalized.length_credit), "some samples end, others do not"
+    assert torch.equal(without.length_self_credit, penalized.length_self_credit)
+    torch.testing.assert_close(without.length_credit, without.length_self_credit, msg="no KL in the first step")
 
 
 @pytest.mark.parametrize(

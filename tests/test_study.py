@@ -249,6 +249,7 @@ def test_every_method_makes_a_run(method: str, tmp_path: Path) -> None:
     (made,) = read_runs(tmp_path)["house"][method]
     assert [point["step"] for point in made["curve"]] == [0, 1]
     assert made["updates"]["grad_norm"][0] > 0
+    assert made["settings"]["beta"] == (0.2 if method.endswith("_beta") else 0.02)
     samples = METHODS[method].objective is not None or method in ("rejection", "posterior", "rloo")
     assert (made["sampled_tokens"] > 0) == samples
 

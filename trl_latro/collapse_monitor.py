@@ -3,10 +3,10 @@
 Sees while it starts that training teaches the model to stop reasoning.
 
 It has three faces. Where a wrong rationale costs more than a guess, short rationales have the better log-prob and the worse
-probability, and the policy shortens them. Where the answer is raised after wrong rationales too, it stops following from
-them (hedging), and the model is less sure of the answers that it gets right. In both, what training raises goes up while the
-answer's probability does not. And where the template is raised wherever a sample stopped, rationales stop before they are
-done: log-prob and probability fall with their length.
+probability, and the policy shortens them (the KL and penalties may favour short rationales without harm). Where the answer
+is raised after wrong rationales too, it stops following from them (hedging), and the model is less sure of the answers that
+it gets right. In both, what training raises goes up while the answer's probability does not. And where the template is
+raised wherever a sample stopped, rationales stop before they are done: log-prob and probability fall with their length.
 """
 
 import logging
@@ -57,6 +57,7 @@ class PromptColumns(NamedTuple):
     square_probs: Tensor  # mean of its square
     lengths: Tensor  # mean tokens of the rationales
     length_credit: Tensor  # covariance of rationale length and advantage, in standard deviations of both
+    length_self_credit: Tensor  # covariance of rationale length and advantage by the self-reward alone, likewise
     length_prob: Tensor  # covariance of rationale length and answer probability, likewise
 
 
@@ -76,7 +77,9 @@ class Diagnosis(NamedTuple):
     which: str
 
 
-def prompt_columns(lengths: Tensor, advantages: Tensor, answer_logps: Tensor, num_generations: int) -> PromptColumns:
+def prompt_columns(
+    lengths: Tensor, advantages: Tensor, self_advantages: Tensor, answer_logps: Tensor, num_generations: int
+) -> PromptColumns:
     """
     What the monitor looks at, of the samples of each prompt.
 
@@ -85,15 +88,20 @@ def prompt_columns(lengths: Tensor, advantages: Tensor, answer_logps: Tensor, nu
             Tokens of the rationales, the `num_generations` rows of a prompt adjacent.
         advantages (`torch.Tensor` of shape `(N,)`):
             Advantages.
+        self_advantages (`torch.Tensor` of shape `(N,)`):
+            Advantages by the self-reward alone.
         answer_logps (`torch.Tensor` of shape `(N,)`):
             Log-probs of the answers, without the template.
         num_generations (`int`):
             Rationales per prompt, K.
     """
     logps = answer_logps.double().view(-1, num_generations)  # (G, K)
-    probs, lengths, advantages = logps.exp(), lengths.double().view_as(logps), advantages.double().view_as(logps)
+    probs = logps.exp()
+    lengths, advantages, self_advantages = (
+        column.double().view_as(logps) for column in (lengths, advantages, self_advantages)
+    )
     means = (logps.mean(1), probs.mean(1), probs.square().mean(1), lengths.mean(1))
-    return PromptColumns(*means, _covariance(lengths, advantages), _covariance(lengths, probs))
+    return PromptColumns(*means, *(_covariance(lengths, other) for other in (advantages, self_advantages, probs)))
 
 
 def _covariance(x: Tensor, y: Tensor) -> Tensor:
@@ -150,6 +158,7 @@ class CollapseMonitor(TrainerCallback):
         self,
         lengths: Tensor,
         advantages: Tensor,
+        self_advantages: Tensor,
         answer_logps: Tensor,
         num_generations: int,
         metrics: dict[str, float],
@@ -160,7 +169,8 @@ class CollapseMonitor(TrainerCallback):
         """
         self._rollouts += 1
         self._metrics |= {name: metrics[name] for name in WATCHED if name in metrics}
-        seen = Seen(prompt_columns(lengths, advantages, answer_logps, num_generations), dict(self._metrics))
+        columns = prompt_columns(lengths, advantages, self_advantages, answer_logps, num_generations)
+        seen = Seen(columns, dict(self._metrics))
         if _count(self._first) < _PROMPTS:
             self._first.append(seen)
             self._best = [*self._first]
@@ -177,7 +187,10 @@ class CollapseMonitor(TrainerCallback):
             return None
         now = self._last if _count(self._last) >= _PROMPTS else self._first
         first_columns, best_columns, columns = map(_together, (self._first, self._best, now))
-        if standard_errors(columns.length_credit) < -_SURE and standard_errors(columns.length_prob) > _SURE:
+        favours_shorter = (
+            standard_errors(credit) < -_SURE for credit in (columns.length_credit, columns.length_self_credit)
+        )
+        if all(favours_shorter) and standard_errors(columns.length_prob) > _SURE:
             reason = (
                 "longer rationales have the more probable answers, but training favours the shorter ones: a wrong rationale "
                 "costs more log-prob than a guess, so the model learns to stop reasoning"

@@ -579,7 +579,8 @@ class LaTROTrainer(DurableTrainer, RLOOTrainer):
                 metrics |= samples.sampling_metrics(columns, self._importance_ratios(columns))
             for name, value in metrics.items():
                 self._metrics[mode][name].append(value)
-            watched = (columns.rationale_lengths, credit.advantages, columns.own_logps)
+            by_self = objective.self_reward_advantages(columns.values, self._group_size, self.args.reward.of_group)
+            watched = (columns.rationale_lengths, credit.advantages, by_self, columns.own_logps)
             self._monitor.observe(*watched, self._group_size, metrics)
 
         # The parent prints the table and sends it to the trackers

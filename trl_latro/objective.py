@@ -264,6 +264,13 @@ def group_credit(of_group: GroupReward, values: Tensor, num_generations: int) ->
     return rewards, num_generations * (rewards - without)
 
 
+def self_reward_advantages(values: Tensor, num_generations: int, of_group: GroupReward | None) -> Tensor:
+    """Advantages by the self-reward alone, `(N,)`: no KL, penalty or reward from outside. See [`assign_credit`]."""
+    if of_group is None:
+        return leave_one_out(values, num_generations)
+    return group_credit(of_group, values, num_generations)[1]
+
+
 def group_weights(of_group: GroupReward, values: Tensor, num_generations: int) -> Tensor:
     """
     Weights of the rows' answer terms for such a reward, `K * dB / dR_k`; the arguments are those of [`group_credit`], the

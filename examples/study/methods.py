@@ -25,6 +25,7 @@ class Method:
 
 PROB = {"reward_type": "prob"}  # of the answer alone
 NO_ANSWER_TERM = {"answer_coef": 0.0}
+LARGE_BETA = {"beta": 0.2}  # in place of the task's
 ALL = {"reward_tokens": "template_and_answer"}
 ANSWERS, OTHER_ANSWERS, VERIFIER = "answers", "answers of other questions", "a verifier"
 
@@ -45,8 +46,10 @@ METHODS = {
     "mean_prob_all": Method("LaTRO, `mean_prob` of template and answer", ANSWERS, {"reward_type": "mean_prob"} | ALL),
     "prob_coef_0": Method("LaTRO, `prob`, `answer_coef` 0", ANSWERS, PROB | NO_ANSWER_TERM),
     "prob_frozen": Method("LaTRO, `prob`, frozen scorer", ANSWERS, PROB | {"scorer": "reference"}),
+    "prob_beta": Method("LaTRO, `prob`, `beta` 0.2", ANSWERS, PROB | LARGE_BETA),
     "permuted": Method("LaTRO, `prob`, permuted answers", OTHER_ANSWERS, PROB, is_control=True),
     "permuted_coef_0": Method(
         "LaTRO, `prob`, permuted, `answer_coef` 0", OTHER_ANSWERS, PROB | NO_ANSWER_TERM, is_control=True
     ),
+    "permuted_beta": Method("LaTRO, `prob`, permuted, `beta` 0.2", OTHER_ANSWERS, PROB | LARGE_BETA, is_control=True),
 }

@@ -18,6 +18,7 @@ from trl_latro.evaluation import Evaluation
 from trl_latro.evaluation.metrics import question_metrics
 from trl_latro.objective import group_correlation
 
+from .methods import METHODS
 from .settings import TASKS, held_out_questions
 from .task import StudyTask
 from .training import Trained, evaluate_model, load_base, train
@@ -86,7 +87,7 @@ def make_run(task: StudyTask, run: Run, output_dir: Path) -> dict[str, Any]:
         "sampled_tokens": trained.sampled_before + sampled_in(watch.updates, task),
         "training_seconds": round(training_seconds, 1),  # with the looks at the validation questions
         "evaluation_seconds": round(time.perf_counter() - start - training_seconds, 1),
-        "settings": settings_of(task),
+        "settings": settings_of(task, run.method),
     }
     assert watch.best is not None  # it has looked at least once
     _, step, weights = watch.best
@@ -106,14 +107,15 @@ def show(result: dict[str, Any]) -> str:
     return ", ".join(f"{name} {metrics[name][0]:.1%}" for name in metrics if "accuracy" in name or "@" in name)
 
 
-def settings_of(task: StudyTask) -> dict[str, Any]:
+def settings_of(task: StudyTask, method: str) -> dict[str, Any]:
+    objective = METHODS[method].objective or {}
     return {
         "learning_rate": task.training["learning_rate"],
         "bf16": task.training["bf16"],
         "rows_per_step": task.rows_per_step,
         "prompts": task.prompts,
         "num_generations": task.samples,
-        "beta": task.beta,  # of the methods that have a KL
+        "beta": objective.get("beta", task.beta),  # of the methods that have a KL
         "max_completion_length": task.max_completion_length,
         "samples_per_test_question": task.test_samples,
     }

@@ -127,10 +127,9 @@ def train_latro(
     model, tokenizer = load_base(task)
     config = LaTROConfig(
         num_generations=task.samples,
-        beta=task.beta,
         max_completion_length=task.max_completion_length,
         answer_template=ANSWER_TEMPLATE.text,
-        **objective,
+        **{"beta": task.beta} | objective,
         **trainer_settings(task, seed, steps, output_dir),
     )
     questions = training_questions(task, seed, steps) if questions is None else questions
