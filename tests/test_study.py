@@ -30,7 +30,7 @@ from puzzles.house import DIRECTIONS, HOUSE, ROOMS, HousePuzzle, HouseStep  # no
 from study import gpu, gsm8k_task  # noqa: E402
 from study.__main__ import main as study  # noqa: E402
 from study.measures import collapsed, over_seeds, paired, question_mean, question_values, read_runs, runs_of  # noqa: E402
-from study.methods import METHODS  # noqa: E402
+from study.methods import ALL_METHODS  # noqa: E402
 from study.mixed_math_task import MixedMathTask  # noqa: E402
 from study.pool import make_runs  # noqa: E402
 from study.report import (  # noqa: E402
@@ -242,15 +242,15 @@ def test_the_gpu_study_refuses_what_it_cannot_run_before_it_fetches_anything(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("base", "sft_gold", "jepo")])
+@pytest.mark.parametrize("method", [method for method in ALL_METHODS if method not in ("base", "sft_gold", "jepo")])
 def test_every_method_makes_a_run(method: str, tmp_path: Path) -> None:
     run = Run("house", method, 0, steps=1, test_puzzles=4)
     do_run(run, tmp_path)
     (made,) = read_runs(tmp_path)["house"][method]
     assert [point["step"] for point in made["curve"]] == [0, 1]
     assert made["updates"]["grad_norm"][0] > 0
-    assert made["settings"]["beta"] == (0.2 if method.endswith("_beta") else 0.02)
-    samples = METHODS[method].objective is not None or method in ("rejection", "posterior", "rloo")
+    assert made["settings"]["beta"] == (float(method.split("_beta_")[1]) if "_beta_" in method else 0.02)
+    samples = ALL_METHODS[method].objective is not None or method in ("rejection", "posterior", "rloo")
     assert (made["sampled_tokens"] > 0) == samples
 
 
@@ -469,7 +469,7 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     page = tmp_path / "results.md"
     marks = {
         name: (f"<!-- {name}: written by examples/study -->", f"<!-- end of {name} -->")
-        for name in ("verdicts", *TASKS, "more_steps", "long_warm_start")
+        for name in ("verdicts", *TASKS, "more_steps", "long_warm_start", "control")
     }
     sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
     of_tasks = "\n\n".join(sections[name] for name in (*TASKS, "more_steps", "long_warm_start"))

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # beside other programs, th
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parents[1]))  # Python has put this folder there, not the one of the packages
 
-from study.methods import METHODS
+from study.methods import ALL_METHODS
 from study.pool import make_runs
 from study.report import write_other_pages, write_report
 from study.run import Run, do_run, show
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=RESULTS)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=["dial", "house", "weak_house"])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=list(ALL_METHODS), default=list(ALL_METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time, each on one core")
     parser.add_argument("--steps", type=int, help="of training; fewer than the task's for a quick look")

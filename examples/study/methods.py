@@ -1,5 +1,5 @@
 # Copyright 2026 The trl_latro authors. Licensed under the Apache License, Version 2.0 (see LICENSE).
-"""The methods that the study compares. Another setting of LaTRO is one more entry here."""
+"""The methods that the study compares. Another setting of LaTRO is one more entry of `METHODS`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +23,8 @@ class Method:
     is_control: bool = False
 
 
-PROB = {"reward_type": "prob"}  # of the answer alone
+PROB: dict[str, Any] = {"reward_type": "prob"}  # of the answer alone
 NO_ANSWER_TERM = {"answer_coef": 0.0}
-LARGE_BETA = {"beta": 0.2}  # in place of the task's
 ALL = {"reward_tokens": "template_and_answer"}
 ANSWERS, OTHER_ANSWERS, VERIFIER = "answers", "answers of other questions", "a verifier"
 
@@ -46,10 +45,17 @@ METHODS = {
     "mean_prob_all": Method("LaTRO, `mean_prob` of template and answer", ANSWERS, {"reward_type": "mean_prob"} | ALL),
     "prob_coef_0": Method("LaTRO, `prob`, `answer_coef` 0", ANSWERS, PROB | NO_ANSWER_TERM),
     "prob_frozen": Method("LaTRO, `prob`, frozen scorer", ANSWERS, PROB | {"scorer": "reference"}),
-    "prob_beta": Method("LaTRO, `prob`, `beta` 0.2", ANSWERS, PROB | LARGE_BETA),
     "permuted": Method("LaTRO, `prob`, permuted answers", OTHER_ANSWERS, PROB, is_control=True),
     "permuted_coef_0": Method(
         "LaTRO, `prob`, permuted, `answer_coef` 0", OTHER_ANSWERS, PROB | NO_ANSWER_TERM, is_control=True
     ),
-    "permuted_beta": Method("LaTRO, `prob`, permuted, `beta` 0.2", OTHER_ANSWERS, PROB | LARGE_BETA, is_control=True),
 }
+
+# With another coefficient of the KL than the task's
+OTHER_BETAS = {
+    "prob_beta_0.2": Method("LaTRO, `prob`, `beta` 0.2", ANSWERS, PROB | {"beta": 0.2}),
+    "prob_beta_0.5": Method("LaTRO, `prob`, `beta` 0.5", ANSWERS, PROB | {"beta": 0.5}),
+    "permuted_beta_0.2": Method("LaTRO, `prob`, permuted, `beta` 0.2", OTHER_ANSWERS, PROB | {"beta": 0.2}, True),
+    "permuted_beta_0.5": Method("LaTRO, `prob`, permuted, `beta` 0.5", OTHER_ANSWERS, PROB | {"beta": 0.5}, True),
+}
+ALL_METHODS = METHODS | OTHER_BETAS

@@ -24,7 +24,7 @@ from .measures import (
     tokens_of,
     with_seeds_of,
 )
-from .methods import METHODS
+from .methods import ALL_METHODS, METHODS, OTHER_BETAS
 from .picture import draw
 from .settings import TASKS
 
@@ -58,7 +58,8 @@ def page_sections(output_dir: Path, runs: dict[str, Runs]) -> dict[str, str]:
     """The generated parts of `results.md` by name."""
     sections = {"verdicts": verdicts(runs)}
     sections |= {name: "\n".join(task_table(runs[name])) if name in runs else "No runs." for name in TASKS}
-    return sections | {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
+    sections |= {name: other_settings(output_dir, name, runs) for name in (MORE_STEPS, LONG_WARM_START)}
+    return sections | {"control": control_table(output_dir)}
 
 
 def write_other_pages(output_dir: Path, root: Path) -> None:
@@ -182,6 +183,30 @@ def other_settings(output_dir: Path, name: str, runs: dict[str, Runs]) -> str:
         return "No runs."
     base = with_seeds_of(list(chain.from_iterable(others.values())), runs.get("word_problems", {}).get("base", []))
     return "\n".join(task_table(({"base": base} if base else {}) | others))
+
+
+def control_table(output_dir: Path) -> str:
+    """
+    Where `prob` and its control end with the task's coefficient of the KL and with larger ones: accuracy of samples (%) on the
+    tasks that have such runs, and how far it is from the base model's.
+    """
+    # With the right answers first
+    methods = sorted(("prob", "permuted", *OTHER_BETAS), key=lambda method: ALL_METHODS[method].is_control)
+    found = {name: runs_of(name, output_dir, ("base", *methods)) for name in TASKS}
+    found = {name: of_task for name, of_task in found.items() if not OTHER_BETAS.keys().isdisjoint(of_task)}
+    lines = table_head("It sees", "`beta`", *(TASKS[name].title for name in found))
+    for method in methods:
+        runs = {name: of_task[method] for name, of_task in found.items() if method in of_task}
+        if runs:
+            beta = next(iter(runs.values()))[0]["settings"]["beta"]
+            cells = [control_cell(method, of_task) if name in runs else "-" for name, of_task in found.items()]
+            lines.append(table_row(ALL_METHODS[method].sees, f"{beta:g}", *cells))
+    return "\n".join(lines) if found else "No runs."
+
+
+def control_cell(method: str, runs: Runs) -> str:
+    accuracy, to_base = over_seeds(runs[method], "samples").value, difference(method, "base", runs)
+    return f"{100 * accuracy:.1f}, {difference_cells(to_base)[0]}"
 
 
 def overview(runs: dict[str, Runs], more_steps: Path) -> list[str]:

@@ -18,7 +18,7 @@ from trl_latro.evaluation import Evaluation
 from trl_latro.evaluation.metrics import question_metrics
 from trl_latro.objective import group_correlation
 
-from .methods import METHODS
+from .methods import ALL_METHODS
 from .settings import TASKS, held_out_questions
 from .task import StudyTask
 from .training import Trained, evaluate_model, load_base, train
@@ -108,7 +108,7 @@ def show(result: dict[str, Any]) -> str:
 
 
 def settings_of(task: StudyTask, method: str) -> dict[str, Any]:
-    objective = METHODS[method].objective or {}
+    objective = ALL_METHODS[method].objective or {}
     return {
         "learning_rate": task.training["learning_rate"],
         "bf16": task.training["bf16"],

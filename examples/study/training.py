@@ -25,7 +25,7 @@ from trl_latro.collapse_monitor import CollapseMonitor
 from trl_latro.evaluation import Evaluation, evaluate
 from trl_latro.outside_rewards import AccuracyReward
 
-from .methods import METHODS
+from .methods import ALL_METHODS
 from .settings import training_questions
 from .task import StudyTask
 
@@ -77,11 +77,11 @@ def evaluate_model(
 
 
 def train(task: StudyTask, method: str, seed: int, steps: int, output_dir: Path, callback: TrainerCallback) -> Trained:
-    """The model after `steps` optimizer steps of a method of `METHODS` other than "base"."""
+    """The model after `steps` optimizer steps of a method of `ALL_METHODS` other than "base"."""
     questions = training_questions(task, seed, steps)
-    if METHODS[method].is_control:
+    if ALL_METHODS[method].is_control:
         questions = permute_answers(questions, seed)
-    objective = METHODS[method].objective
+    objective = ALL_METHODS[method].objective
     if objective is not None:
         return train_latro(task, objective, seed, steps, output_dir, callback, questions=questions)
     model, tokenizer = load_base(task)
