@@ -34,6 +34,7 @@ from study.methods import ALL_METHODS  # noqa: E402
 from study.mixed_math_task import MixedMathTask  # noqa: E402
 from study.pool import make_runs  # noqa: E402
 from study.report import (  # noqa: E402
+    control_table,
     hedging_table,
     other_pages,
     other_settings,
@@ -472,7 +473,7 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
         for name in ("verdicts", *TASKS, "more_steps", "long_warm_start", "control")
     }
     sections = {name: f"{begin}\nold\n{end}" for name, (begin, end) in marks.items()}
-    of_tasks = "\n\n".join(sections[name] for name in (*TASKS, "more_steps", "long_warm_start"))
+    of_tasks = "\n\n".join(text for name, text in sections.items() if name != "verdicts")
     page.write_text(f"Before.\n\n{sections['verdicts']}\n\nBetween.\n\n{of_tasks}\n\nAfter.\n")
     for _ in range(2):
         write_report(tmp_path / "study")
@@ -481,7 +482,7 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
             text.startswith("Before.\n") and "Between." in text and text.endswith("\nAfter.\n") and "old" not in text
         )
         row = "| LaTRO, `prob` | answers | 1 | 50.0% (0.0 to 100.0) | 37.5% (0.0 to 75.0) | 37.5% "
-        assert text.count(row) == 1 and text.count("No runs.") == len(TASKS) - 1 + 2
+        assert text.count(row) == 1 and text.count("No runs.") == len(TASKS) - 1 + 3
     details = (tmp_path / "results_per_seed.md").read_text()
     assert "| LaTRO, `prob` | - | - |" in details, "older files have fewer measures"
 
@@ -499,6 +500,31 @@ def test_the_report_keeps_the_pages_around_its_tables(tmp_path: Path) -> None:
     page.write_text("No marks.\n")
     with pytest.raises(ValueError, match="should hold the lines"):
         write_report(tmp_path / "study")
+
+
+def test_prob_and_its_control_are_shown_with_every_beta(tmp_path: Path) -> None:
+    def save(task: str, method: str, samples: str, beta: float = 0.02) -> None:
+        settings = {"settings": {"samples_per_test_question": 8, "beta": beta}}
+        run = made_run(method, 0, "0000", samples, **settings) | {"task": task}
+        (tmp_path / f"{task}-{method}-0.json").write_text(json.dumps(run))
+
+    assert control_table(tmp_path) == "No runs."
+    for task in ("dial", "house"):
+        save(task, "base", "4444")
+        save(task, "permuted", "2222")
+    assert control_table(tmp_path) == "No runs.", "of another beta"
+    save("dial", "prob", "8888")
+    save("dial", "prob_beta_0.2", "6666", beta=0.2)
+    save("dial", "permuted_beta_0.2", "4444", beta=0.2)
+    save("house", "permuted_beta_0.5", "4444", beta=0.5)
+    assert control_table(tmp_path).splitlines()[2:] == [
+        "| answers | 0.02 | 100.0, +50.0 (+50.0 to +50.0) | - |",
+        "| answers | 0.2 | 75.0, +25.0 (+25.0 to +25.0) | - |",
+        "| answers of other questions | 0.02 | 25.0, -25.0 (-25.0 to -25.0) | 25.0, -25.0 (-25.0 to -25.0) |",
+        "| answers of other questions | 0.2 | 50.0, +0.0 (+0.0 to +0.0) | - |",
+        "| answers of other questions | 0.5 | - | 50.0, +0.0 (+0.0 to +0.0) |",
+    ]
+    assert list(read_runs(tmp_path)["dial"]) == ["base", "prob", "permuted"], "not in the other tables"
 
 
 def test_runs_with_more_steps_stand_beside_the_base_model_of_their_seeds(tmp_path: Path) -> None:
