@@ -196,11 +196,10 @@ def control_table(output_dir: Path) -> str:
     found = {name: of_task for name, of_task in found.items() if not OTHER_BETAS.keys().isdisjoint(of_task)}
     lines = table_head("It sees", "`beta`", *(TASKS[name].title for name in found))
     for method in methods:
-        runs = {name: of_task[method] for name, of_task in found.items() if method in of_task}
-        if runs:
-            beta = next(iter(runs.values()))[0]["settings"]["beta"]
-            cells = [control_cell(method, of_task) if name in runs else "-" for name, of_task in found.items()]
-            lines.append(table_row(ALL_METHODS[method].sees, f"{beta:g}", *cells))
+        seeds = next((of_task[method] for of_task in found.values() if method in of_task), None)
+        if seeds:
+            cells = [control_cell(method, of_task) if method in of_task else "-" for of_task in found.values()]
+            lines.append(table_row(ALL_METHODS[method].sees, f"{seeds[0]['settings']['beta']:g}", *cells))
     return "\n".join(lines) if found else "No runs."
 
 
